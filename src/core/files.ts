@@ -1,0 +1,39 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { toCartridgesError } from './errors.js';
+
+/**
+ * Writes a file beside its final name, syncs it and renames it: a reader sees the old file or the whole new one, and a
+ * failure leaves the old file as it was. Missing folders are made.
+ */
+export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  await replaceFile(path, async (handle) => {
+    await handle.writeFile(data);
+  });
+}
+
+/** The same for content that is written in pieces by `write`. Throws `DISK_FULL` when the disk is. */
+export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.part`);
+  try {
+    await mkdir(folder, { recursive: true });
+    const handle = await open(temporary, 'wx');
+    try {
+      await write(handle);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw toCartridgesError(error);
+  }
+}
+
+/** Writes a value as indented JSON, atomically. */
+export async function writeJsonAtomic(path: string, value: unknown): Promise<void> {
+  await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+}
