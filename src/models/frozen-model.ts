@@ -1,0 +1,222 @@
+import { setImmediate } from 'node:timers/promises';
+import { throwIfAborted } from '../core/errors.js';
+import type { RunOptions } from '../core/progress.js';
+import { GgmlType } from '../native/ggml.js';
+import type { GgmlBufferType } from '../native/handles.js';
+import { quantize } from '../native/tensor-types.js';
+import type { Backend } from '../tensor/backend.js';
+import type { FrozenMatrix, RopeSettings } from '../tensor/graph.js';
+import { type StoredTensor, TensorStore } from '../tensor/tensor-store.js';
+import type { GgufFile } from './gguf.js';
+import { layerTensorShapes, type ModelConfig, readModelConfig } from './model-config.js';
+import { WeightReader } from './weight-reader.js';
+
+/** In which type the frozen matrices are multiplied: the file's own, or one ggml type for all. */
+export interface WeightTypes {
+  forward: 'native' | number;
+  /** Type of the transposed copies for gradients; undefined makes none. */
+  transposed: number | undefined;
+  /** Where the matrices lie, when not in the device's default buffer type (AMX, repacking). */
+  bufferType?: GgmlBufferType;
+}
+
+/** Dequantised weights, as exact as the file: for golden numbers and gradient checks. */
+export const EXACT_WEIGHTS: WeightTypes = { forward: GgmlType.F32, transposed: GgmlType.F32 };
+
+export interface FrozenLayer {
+  attentionNorm: StoredTensor;
+  query: FrozenMatrix;
+  key: FrozenMatrix;
+  value: FrozenMatrix;
+  queryBias?: StoredTensor;
+  keyBias?: StoredTensor;
+  valueBias?: StoredTensor;
+  queryNorm?: StoredTensor;
+  keyNorm?: StoredTensor;
+  attentionOutput: FrozenMatrix;
+  feedForwardNorm: StoredTensor;
+  gate: FrozenMatrix;
+  up: FrozenMatrix;
+  down: FrozenMatrix;
+}
+
+interface Loading {
+  name: string;
+  tensor: StoredTensor;
+  isTransposed: boolean;
+  store: TensorStore;
+}
+
+/**
+ * The student's frozen weights on a device: every matrix once as the forward pass multiplies it and, for gradients, once
+ * transposed. Token embeddings are read from the file when they are needed and not kept.
+ */
+export class FrozenModel {
+  readonly backend: Backend;
+  readonly config: ModelConfig;
+  readonly layers: FrozenLayer[];
+  readonly outputNorm: StoredTensor;
+  readonly head: FrozenMatrix;
+  readonly rope: RopeSettings;
+  readonly #matrices: TensorStore;
+  readonly #vectors: TensorStore;
+  readonly #reader: WeightReader;
+
+  private constructor(backend: Backend, config: ModelConfig, reader: WeightReader, declared: Declared) {
+    this.backend = backend;
+    this.config = config;
+    this.layers = declared.layers;
+    this.outputNorm = declared.outputNorm;
+    this.head = declared.head;
+    this.rope = declared.rope;
+    this.#matrices = declared.matrices;
+    this.#vectors = declared.vectors;
+    this.#reader = reader;
+  }
+
+  /**
+   * Loads the weights. Throws `INVALID_MODEL`, `UNSUPPORTED_MODEL` or `OUT_OF_MEMORY`.
+   *
+   * @example
+   * const model = await FrozenModel.load(backend, readGguf('model.gguf'), EXACT_WEIGHTS);
+   */
+  static async load(backend: Backend, gguf: GgufFile, types: WeightTypes, options: RunOptions = {}): Promise<FrozenModel> {
+    const config = readModelConfig(gguf);
+    const reader = await WeightReader.open(backend.engine, gguf);
+    const declared = declareWeights(backend, config, gguf, types);
+    declared.matrices.allocate('the weights of the model', types.bufferType);
+    declared.vectors.allocate('the norms of the model');
+    declared.matrices.markAsWeights();
+    declared.vectors.markAsWeights();
+    let done = 0;
+    for (const loading of declared.loading) {
+      throwIfAborted(options.signal);
+      await loadTensor(backend, gguf, reader, loading);
+      // Converting a large matrix takes a while: let the event loop breathe between two of them.
+      await setImmediate();
+      options.onProgress?.({ kind: 'progress', stage: 'load', done: ++done, total: declared.loading.length });
+    }
+    return new FrozenModel(backend, config, reader, declared);
+  }
+
+  /** Bytes of the weights on the device. */
+  get byteLength(): number {
+    return this.#matrices.byteLength + this.#vectors.byteLength;
+  }
+
+  /** Embeddings of tokens as f32, [tokens, embedding]. */
+  embed(tokens: Int32Array): Float32Array {
+    return this.#reader.readRows('token_embd.weight', tokens);
+  }
+
+  async dispose(): Promise<void> {
+    this.#matrices.dispose();
+    this.#vectors.dispose();
+    await this.#reader.close();
+  }
+}
+
+interface Declared {
+  matrices: TensorStore;
+  vectors: TensorStore;
+  layers: FrozenLayer[];
+  outputNorm: StoredTensor;
+  head: FrozenMatrix;
+  rope: RopeSettings;
+  loading: Loading[];
+}
+
+function declareWeights(backend: Backend, config: ModelConfig, gguf: GgufFile, types: WeightTypes): Declared {
+  const capacity = (config.layers + 1) * 24;
+  const matrices = new TensorStore(backend, capacity);
+  const vectors = new TensorStore(backend, capacity);
+  const loading: Loading[] = [];
+  const vector = (name: string, length: number): StoredTensor => {
+    const tensor = vectors.declare(GgmlType.F32, length);
+    loading.push({ name, tensor, isTransposed: false, store: vectors });
+    return tensor;
+  };
+  const matrix = (name: string, inputs: number, outputs: number): FrozenMatrix => {
+    const nativeType = gguf.tensors.get(name)!.type;
+    const weight = matrices.declare(
+      types.forward === 'native' ? nativeType : fittingType(types.forward, inputs),
+      inputs,
+      outputs,
+    );
+    loading.push({ name, tensor: weight, isTransposed: false, store: matrices });
+    if (types.transposed === undefined) return { weight };
+    const transposed = matrices.declare(fittingType(types.transposed, outputs), outputs, inputs);
+    loading.push({ name, tensor: transposed, isTransposed: true, store: matrices });
+    return { weight, transposed };
+  };
+  const shapes = layerTensorShapes(config);
+  const layers = Array.from({ length: config.layers }, (_, index) => {
+    const at = (name: string) => `blk.${index}.${name}`;
+    const layerMatrix = (name: string) => matrix(at(name), shapes[name]![0]!, shapes[name]![1]!);
+    const optional = (name: string) => (shapes[name] ? vector(at(name), shapes[name][0]!) : undefined);
+    return {
+      attentionNorm: vector(at('attn_norm.weight'), config.embedding),
+      query: layerMatrix('attn_q.weight'),
+      key: layerMatrix('attn_k.weight'),
+      value: layerMatrix('attn_v.weight'),
+      queryBias: optional('attn_q.bias'),
+      keyBias: optional('attn_k.bias'),
+      valueBias: optional('attn_v.bias'),
+      queryNorm: optional('attn_q_norm.weight'),
+      keyNorm: optional('attn_k_norm.weight'),
+      attentionOutput: layerMatrix('attn_output.weight'),
+      feedForwardNorm: vector(at('ffn_norm.weight'), config.embedding),
+      gate: layerMatrix('ffn_gate.weight'),
+      up: layerMatrix('ffn_up.weight'),
+      down: layerMatrix('ffn_down.weight'),
+    };
+  });
+  const factors = gguf.tensors.has('rope_freqs.weight') ? vector('rope_freqs.weight', config.headDimension / 2) : undefined;
+  return {
+    matrices,
+    vectors,
+    layers,
+    outputNorm: vector('output_norm.weight', config.embedding),
+    head: matrix(config.tiedEmbeddings ? 'token_embd.weight' : 'output.weight', config.embedding, config.vocabularySize),
+    rope: {
+      mode: config.traits.ropePairs === 'halves' ? 2 : 0,
+      dimensions: config.headDimension,
+      base: config.ropeBase,
+      factors,
+    },
+    loading,
+  };
+}
+
+/** A block type needs rows of whole blocks; a matrix that has others (a vocabulary of 3,161, say) is kept in f32. */
+function fittingType(type: number, rowLength: number): number {
+  const blockLength = type === GgmlType.F32 || type === GgmlType.F16 || type === GgmlType.BF16 ? 1 : 32;
+  return rowLength % blockLength === 0 ? type : GgmlType.F32;
+}
+
+async function loadTensor(backend: Backend, gguf: GgufFile, reader: WeightReader, loading: Loading): Promise<void> {
+  const { name, tensor, isTransposed, store } = loading;
+  if (!isTransposed && gguf.tensors.get(name)!.type === tensor.type) {
+    store.write(tensor, await reader.readBytes(name));
+    return;
+  }
+  const values = await reader.readFloats(name);
+  const ordered = isTransposed ? transpose(values, tensor.shape[0], tensor.shape[1]) : values;
+  store.write(tensor, quantize(backend.engine, tensor.type, ordered, tensor.shape[0]));
+}
+
+/** [rows, columns] → [columns, rows], in tiles that stay in the cache. */
+function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
+  const TILE = 32;
+  const result = new Float32Array(values.length);
+  for (let firstRow = 0; firstRow < rows; firstRow += TILE) {
+    const rowEnd = Math.min(firstRow + TILE, rows);
+    for (let firstColumn = 0; firstColumn < columns; firstColumn += TILE) {
+      const columnEnd = Math.min(firstColumn + TILE, columns);
+      for (let column = firstColumn; column < columnEnd; column++) {
+        for (let row = firstRow; row < rowEnd; row++) result[column * rows + row] = values[row * columns + column]!;
+      }
+    }
+  }
+  return result;
+}

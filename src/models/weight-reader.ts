@@ -1,0 +1,76 @@
+import { readSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { CartridgesError } from '../core/errors.js';
+import type { Engine } from '../native/engine.js';
+import { dequantize } from '../native/tensor-types.js';
+import type { GgufFile, GgufTensor } from './gguf.js';
+
+/** Reads tensors of an open GGUF, as they are stored or as f32. */
+export class WeightReader {
+  readonly #engine: Engine;
+  readonly #gguf: GgufFile;
+  readonly #file: FileHandle;
+
+  private constructor(engine: Engine, gguf: GgufFile, file: FileHandle) {
+    this.#engine = engine;
+    this.#gguf = gguf;
+    this.#file = file;
+  }
+
+  static async open(engine: Engine, gguf: GgufFile): Promise<WeightReader> {
+    return new WeightReader(engine, gguf, await open(gguf.path, 'r'));
+  }
+
+  /** The stored bytes of a whole tensor. */
+  async readBytes(name: string): Promise<Uint8Array> {
+    const tensor = this.#tensor(name);
+    const bytes = new Uint8Array(tensor.byteLength);
+    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, tensor.offset);
+    if (bytesRead !== bytes.length) throw truncated(this.#gguf.path, name);
+    return bytes;
+  }
+
+  /** A whole tensor as f32, row-major. */
+  async readFloats(name: string): Promise<Float32Array> {
+    const tensor = this.#tensor(name);
+    return dequantize(
+      this.#engine,
+      tensor.type,
+      await this.readBytes(name),
+      tensor.shape.reduce((count: number, extent: number) => count * extent, 1),
+    );
+  }
+
+  /**
+   * Rows of a matrix as f32, [rows.length, columns]. Each is read from the file where it lies: the token embedding of the
+   * student needs a few hundred rows a step and no copy in memory.
+   */
+  readRows(name: string, rows: Int32Array): Float32Array {
+    const tensor = this.#tensor(name);
+    const [columns = 1, count = 1] = tensor.shape;
+    const rowBytes = tensor.byteLength / count;
+    const bytes = new Uint8Array(rowBytes * rows.length);
+    rows.forEach((row, index) => {
+      if (row < 0 || row >= count) throw new CartridgesError('INTERNAL', `row ${row} of ${name}, which has ${count}`);
+      const read = readSync(this.#file.fd, bytes, index * rowBytes, rowBytes, tensor.offset + row * rowBytes);
+      if (read !== rowBytes) throw truncated(this.#gguf.path, name);
+    });
+    return dequantize(this.#engine, tensor.type, bytes, columns * rows.length);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  #tensor(name: string): GgufTensor {
+    const tensor = this.#gguf.tensors.get(name);
+    if (!tensor) throw new CartridgesError('INVALID_MODEL', `${this.#gguf.path}: the tensor ${name} is missing`);
+    return tensor;
+  }
+}
+
+function truncated(path: string, name: string): CartridgesError {
+  return new CartridgesError('INVALID_MODEL', `${path} ends inside the tensor ${name}`, {
+    hint: 'the file changed or is incomplete',
+  });
+}

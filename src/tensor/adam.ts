@@ -1,0 +1,70 @@
+export interface AdamSettings {
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+}
+
+export const DEFAULT_ADAM: AdamSettings = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+/** The moments of every parameter and the number of updates so far. */
+export interface AdamState {
+  step: number;
+  first: Float32Array[];
+  second: Float32Array[];
+}
+
+/**
+ * Adam (Kingma and Ba, 2015, algorithm 1) without weight decay over a list of f32 arrays, in place, moments in f32. The first
+ * `frozen` values of each array are left alone.
+ */
+export class Adam {
+  readonly #settings: AdamSettings;
+  readonly #frozen: number;
+  #state: AdamState;
+
+  constructor(parameters: readonly Float32Array[], frozen: number, settings: AdamSettings = DEFAULT_ADAM) {
+    this.#settings = settings;
+    this.#frozen = frozen;
+    const zeros = () => parameters.map((values) => new Float32Array(values.length));
+    this.#state = { step: 0, first: zeros(), second: zeros() };
+  }
+
+  /** One update with `gradients · gradientScale`. */
+  update(
+    parameters: readonly Float32Array[],
+    gradients: readonly Float32Array[],
+    gradientScale: number,
+    learningRate: number,
+  ): void {
+    const { beta1, beta2, epsilon } = this.#settings;
+    const step = ++this.#state.step;
+    const correction1 = 1 - beta1 ** step;
+    const correction2 = 1 - beta2 ** step;
+    parameters.forEach((values, index) => {
+      const gradient = gradients[index]!;
+      const first = this.#state.first[index]!;
+      const second = this.#state.second[index]!;
+      for (let i = this.#frozen; i < values.length; i++) {
+        const g = gradient[i]! * gradientScale;
+        const m = beta1 * first[i]! + (1 - beta1) * g;
+        const v = beta2 * second[i]! + (1 - beta2) * g * g;
+        first[i] = m;
+        second[i] = v;
+        values[i]! -= (learningRate * (m / correction1)) / (Math.sqrt(v / correction2) + epsilon);
+      }
+    });
+  }
+
+  /** A copy of the state. */
+  state(): AdamState {
+    return { step: this.#state.step, first: copyAll(this.#state.first), second: copyAll(this.#state.second) };
+  }
+
+  restore(state: AdamState): void {
+    this.#state = { step: state.step, first: copyAll(state.first), second: copyAll(state.second) };
+  }
+}
+
+function copyAll(arrays: readonly Float32Array[]): Float32Array[] {
+  return arrays.map((array) => array.slice());
+}

@@ -1,0 +1,58 @@
+import { CartridgesError } from '../core/errors.js';
+import { chooseDevice, createBackend, type Device, resolveThreads } from '../native/devices.js';
+import { type Engine, loadEngine } from '../native/engine.js';
+import type { GgmlBackend, GgmlBufferType, GgmlScheduler } from '../native/handles.js';
+
+/** Nodes that one graph may have; ggml aborts the process beyond the size that a graph was made with. */
+export const MAX_GRAPH_NODES = 32_768;
+
+export interface BackendOptions {
+  /** `auto`, `cpu` or a device's name. */
+  device?: string;
+  /** Threads of the CPU backend; 0 takes all processors. */
+  threads?: number;
+  engineFolder?: string;
+}
+
+/**
+ * A device to compute on: its ggml backend, and the CPU behind it for operations that the device lacks.
+ * Owns both; {@link Backend.dispose} frees them after every store and graph that was made on them.
+ */
+export class Backend {
+  readonly engine: Engine;
+  readonly device: Device;
+  readonly threads: number;
+  readonly handle: GgmlBackend;
+  readonly bufferType: GgmlBufferType;
+  readonly #cpu: GgmlBackend | undefined;
+
+  constructor(options: BackendOptions = {}) {
+    this.engine = loadEngine(options.engineFolder);
+    this.device = chooseDevice(this.engine, options.device);
+    this.threads = resolveThreads(options.threads);
+    this.handle = createBackend(this.engine, this.device, this.threads);
+    this.bufferType = this.engine.ggml.ggml_backend_get_default_buffer_type(this.handle);
+    this.#cpu =
+      this.device.kind === 'cpu' ? undefined : createBackend(this.engine, chooseDevice(this.engine, 'cpu'), this.threads);
+  }
+
+  /** A scheduler that sends what the device cannot do to the CPU; undefined on the CPU, which can do everything. */
+  createScheduler(): GgmlScheduler | undefined {
+    if (this.#cpu === undefined) return undefined;
+    const backends = new BigUint64Array([this.handle, this.#cpu]);
+    return this.engine.ggml.ggml_backend_sched_new(backends, null, 2, MAX_GRAPH_NODES, false, true);
+  }
+
+  /** The error of a failed allocation, with what was asked and what the device has. */
+  outOfMemory(what: string, bytes?: number): CartridgesError {
+    const asked = bytes === undefined ? '' : ` (${Math.ceil(bytes / 2 ** 20)} MiB)`;
+    return new CartridgesError('OUT_OF_MEMORY', `${this.device.name} has no memory left for ${what}${asked}`, {
+      hint: 'use fewer tokens a pack, a smaller cartridge or a smaller model',
+    });
+  }
+
+  dispose(): void {
+    this.engine.ggml.ggml_backend_free(this.handle);
+    if (this.#cpu) this.engine.ggml.ggml_backend_free(this.#cpu);
+  }
+}

@@ -1,0 +1,265 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { buildForward } from '../src/models/forward.js';
+import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
+import { readGguf } from '../src/models/gguf.js';
+import { readModelConfig } from '../src/models/model-config.js';
+import { GgmlType } from '../src/native/ggml.js';
+import { Backend } from '../src/tensor/backend.js';
+import { CompiledGraph } from '../src/tensor/compiled-graph.js';
+import { Graph } from '../src/tensor/graph.js';
+import { TensorStore } from '../src/tensor/tensor-store.js';
+import { GraphStep } from '../src/training/graph-step.js';
+import type { Pack } from '../src/training/pack.js';
+import type { LossKind } from '../src/training/training-step.js';
+import {
+  cosine,
+  type Golden,
+  goldenNames,
+  largestDifference,
+  largestMagnitude,
+  readGolden,
+  rowsByLayer,
+} from './support/golden.js';
+
+const TOLERANCE = { logits: 1e-4, loss: 1e-5, gradient: 1e-5, adamLoss: 1e-4, adamRows: 1e-3, cosine: 0.999 };
+const KINDS: { kind: LossKind; name: 'token_mean' | 'entry_mean' }[] = [
+  { kind: 'token-mean', name: 'token_mean' },
+  { kind: 'entry-mean', name: 'entry_mean' },
+];
+
+const backend = new Backend({ device: 'cpu', threads: 1 });
+afterAll(() => backend.dispose());
+
+describe.each(goldenNames())('%s', (name) => {
+  const golden = readGolden(name);
+  const { rows, frozen_rows: frozen } = golden.cartridge;
+  let model: FrozenModel;
+  beforeAll(async () => {
+    model = await FrozenModel.load(backend, readGguf(golden.path), EXACT_WEIGHTS);
+  });
+  afterAll(() => model.dispose());
+
+  const newStep = (kind: LossKind, of = model) =>
+    new GraphStep(of, {
+      shape: goldenPack(golden).shape,
+      keys: rowsByLayer(golden, 'cartridge.keys', rows),
+      values: rowsByLayer(golden, 'cartridge.values', rows),
+      frozenCount: frozen,
+      loss: kind,
+      // Two rows a chunk: the chunks of a large vocabulary must join to the same gradient.
+      logitChunkBytes: golden.model.vocab * 4 * 2,
+    });
+
+  test('reads the configuration from the GGUF', () => {
+    expect(readModelConfig(readGguf(golden.path))).toMatchObject({
+      architecture: golden.model.architecture,
+      layers: golden.model.layers,
+      embedding: golden.model.embedding,
+      heads: golden.model.heads,
+      kvHeads: golden.model.kv_heads,
+      headDimension: golden.model.head_dim,
+      feedForward: golden.model.feed_forward,
+      vocabularySize: golden.model.vocab,
+      ropeBase: golden.model.rope_base,
+      tiedEmbeddings: golden.model.tied_embeddings,
+      traits: {
+        ropePairs: golden.model.rope_style === 'norm' ? 'neighbours' : 'halves',
+        attentionBias: golden.model.qkv_bias,
+        headNorm: golden.model.qk_norm,
+      },
+    });
+  });
+
+  test('logits, keys and values of a text without a prefix', async () => {
+    const { token_ids: tokens, positions } = golden.text;
+    const result = await runForward(model, tokens, positions);
+    expect(largestDifference(result.logits, golden.tensors['text.logits']!)).toBeLessThan(TOLERANCE.logits);
+    for (const kind of ['keys', 'values'] as const) {
+      const expected = rowsByLayer(golden, `text.${kind}`, tokens.length);
+      result[kind].forEach((layer, index) => {
+        expect(largestDifference(layer, expected[index]!)).toBeLessThan(TOLERANCE.logits);
+      });
+    }
+  });
+
+  test('logits of two conversations behind a cartridge', async () => {
+    const { tokens, positions, segments } = golden.pack;
+    const prefix = { keys: rowsByLayer(golden, 'cartridge.keys', rows), values: rowsByLayer(golden, 'cartridge.values', rows) };
+    const { logits } = await runForward(model, tokens, positions, prefix, segments);
+    expect(largestDifference(logits, golden.tensors['pack.logits']!)).toBeLessThan(TOLERANCE.logits);
+  });
+
+  test.each([
+    ['as they are', 'keys', 'compose.logits'],
+    ['with rotated keys', 'rotated_keys', 'compose.rotated_logits'],
+  ])('logits behind two cartridges, %s', async (_how, keyTensor, expected) => {
+    const second = golden.compose.rows[1];
+    const join = (a: Float32Array[], b: Float32Array[]) => a.map((layer, index) => Float32Array.from([...layer, ...b[index]!]));
+    const prefix = {
+      keys: join(rowsByLayer(golden, 'cartridge.keys', rows), rowsByLayer(golden, `compose.second.${keyTensor}`, second)),
+      values: join(rowsByLayer(golden, 'cartridge.values', rows), rowsByLayer(golden, 'compose.second.values', second)),
+    };
+    const { logits } = await runForward(model, golden.compose.tokens, golden.compose.positions, prefix);
+    expect(largestDifference(logits, golden.tensors[expected]!)).toBeLessThan(TOLERANCE.logits);
+  });
+
+  describe.each(KINDS)('$kind loss', ({ kind, name: golden_name }) => {
+    test('value, divergence and every gradient', async () => {
+      const step = newStep(kind);
+      const { lossSum, klSum, normalizer } = await step.accumulate(goldenPack(golden));
+      expect(Math.abs(lossSum / normalizer - golden.losses[golden_name]!)).toBeLessThan(TOLERANCE.loss);
+      expect(Math.abs(klSum / normalizer - golden.losses[`${golden_name}_kl`]!)).toBeLessThan(TOLERANCE.loss);
+      const validation = await step.evaluate(goldenPack(golden));
+      expect(Math.abs(validation.lossSum - lossSum)).toBeLessThan(TOLERANCE.loss * normalizer);
+      const gradients = step.gradients();
+      for (const part of ['keys', 'values'] as const) {
+        const expected = rowsByLayer(golden, `gradient.${golden_name}.${part}`, rows);
+        const largest = Math.max(...expected.map(largestMagnitude));
+        gradients[part].forEach((layer, index) => {
+          const mean = layer.map((value) => value / normalizer);
+          expect(largestDifference(mean, expected[index]!) / largest).toBeLessThan(TOLERANCE.gradient);
+        });
+      }
+      step.dispose();
+    });
+
+    test('ten Adam steps', async () => {
+      const step = newStep(kind);
+      const losses: number[] = [];
+      const loss = async () => {
+        const { lossSum, normalizer } = await step.accumulate(goldenPack(golden));
+        losses.push(lossSum / normalizer);
+      };
+      for (let update = 0; update < golden.adam.steps; update++) {
+        await loss();
+        await step.update(golden.adam.learning_rate);
+      }
+      await loss();
+      const expected = [...golden.adam[golden_name].losses, golden.adam[golden_name].loss_after];
+      expect(largestDifference(losses, expected)).toBeLessThan(TOLERANCE.adamLoss);
+      for (const part of ['keys', 'values'] as const) {
+        const expectedRows = rowsByLayer(golden, `adam.${golden_name}.${part}`, rows);
+        step.state()[part].forEach((layer, index) => {
+          expect(largestDifference(layer, expectedRows[index]!)).toBeLessThan(TOLERANCE.adamRows);
+        });
+      }
+      step.dispose();
+    });
+  });
+
+  test.each([
+    ['Q8_0', GgmlType.Q8_0],
+    ['BF16', GgmlType.BF16],
+    ['F16', GgmlType.F16],
+  ])('the gradient keeps its direction with %s products', async (_typeName, type) => {
+    const rounded = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
+    const step = newStep('token-mean', rounded);
+    await step.accumulate(goldenPack(golden));
+    const gradients = step.gradients();
+    for (const part of ['keys', 'values'] as const) {
+      const expected = rowsByLayer(golden, `gradient.token_mean.${part}`, rows).flatMap((layer) => [...layer]);
+      expect(
+        cosine(
+          gradients[part].flatMap((layer) => [...layer]),
+          expected,
+        ),
+      ).toBeGreaterThan(TOLERANCE.cosine);
+    }
+    step.dispose();
+    await rounded.dispose();
+  });
+});
+
+/** The golden pack: one slot with both conversations, the targets spread over chunks. */
+function goldenPack(golden: Golden): Pack {
+  const { tokens, positions, segments } = golden.pack;
+  const { logits_row: logitsRow, token_id: tokenId, logprob } = golden.targets;
+  const rows = [...new Set(logitsRow)];
+  const k = Math.max(...rows.map((row) => logitsRow.filter((other) => other === row).length));
+  const tokenIds = new Int32Array(rows.length * k).fill(-1);
+  const weights = new Float32Array(rows.length * k);
+  const filled = new Map<number, number>();
+  let weightedLogprobSum = 0;
+  logitsRow.forEach((row, entry) => {
+    const count = filled.get(row) ?? 0;
+    filled.set(row, count + 1);
+    tokenIds[rows.indexOf(row) * k + count] = tokenId[entry]!;
+    weights[rows.indexOf(row) * k + count] = Math.exp(logprob[entry]!);
+    weightedLogprobSum += Math.exp(logprob[entry]!) * logprob[entry]!;
+  });
+  for (let row = 0; row < rows.length; row++) {
+    const ids = tokenIds.subarray(row * k, (row + 1) * k);
+    ids.forEach((id, index) => {
+      if (id < 0)
+        ids[index] = Array.from({ length: k + 1 }, (_, candidate) => candidate).find((candidate) => !ids.includes(candidate))!;
+    });
+  }
+  return {
+    shape: { slots: 1, slotTokens: tokens.length, supervisedRows: rows.length, entriesPerRow: k },
+    tokens: Int32Array.from(tokens),
+    positions: Int32Array.from(positions, (position) => position - golden.cartridge.rows),
+    segments: Int32Array.from(segments),
+    rows: Int32Array.from(rows),
+    tokenIds,
+    weights,
+    supervisedTokens: golden.targets.supervised_tokens,
+    entries: golden.targets.entries,
+    weightedLogprobSum,
+    conversations: 2,
+  };
+}
+
+async function runForward(
+  model: FrozenModel,
+  tokens: number[],
+  positions: number[],
+  prefix?: { keys: Float32Array[]; values: Float32Array[] },
+  segments = tokens.map(() => 0),
+) {
+  const { embedding, kvHeads, headDimension, layers, vocabularySize } = model.config;
+  const rows = (prefix?.keys[0]?.length ?? 0) / (kvHeads * headDimension);
+  const store = new TensorStore(model.backend, 3 + 2 * layers);
+  const inputs = {
+    embeddings: store.declare(GgmlType.F32, embedding, tokens.length),
+    positions: store.declare(GgmlType.I32, tokens.length),
+    mask: store.declare(GgmlType.F32, rows + tokens.length, tokens.length),
+  };
+  const declareRows = (layer: Float32Array) => ({ layer, tensor: store.declare(GgmlType.F32, headDimension, kvHeads, rows) });
+  const keys = (prefix?.keys ?? []).map(declareRows);
+  const values = (prefix?.values ?? []).map(declareRows);
+  store.allocate('a test');
+  store.write(inputs.embeddings, model.embed(Int32Array.from(tokens)));
+  store.write(inputs.positions, Int32Array.from(positions));
+  const mask = tokens.flatMap((_, row) => [
+    ...new Array<number>(rows).fill(0),
+    ...tokens.map((_token, column) => (column <= row && segments[column] === segments[row] ? 0 : Number.NEGATIVE_INFINITY)),
+  ]);
+  store.write(inputs.mask, Float32Array.from(mask));
+  for (const { layer, tensor } of [...keys, ...values]) store.write(tensor, layer);
+
+  const graph = new Graph(model.backend);
+  const { hidden, keyValues } = buildForward(graph, model, {
+    slots: 1,
+    slotTokens: tokens.length,
+    embeddings: graph.constant(inputs.embeddings),
+    positions: inputs.positions,
+    mask: inputs.mask,
+    ...(prefix && {
+      prefix: keys.map((key, layer) => ({ keys: graph.constant(key.tensor), values: graph.constant(values[layer]!.tensor) })),
+    }),
+  });
+  const logits = graph.linear(model.head, hidden);
+  const outputs = keyValues.flatMap((layer) => [layer.keys.handle, layer.values.handle]);
+  const compiled = new CompiledGraph(graph, [logits.handle, ...outputs]);
+  await compiled.compute();
+  const read = (tensor: (typeof outputs)[number], count: number) => compiled.read(tensor, new Float32Array(count));
+  const rowValues = tokens.length * kvHeads * headDimension;
+  const result = {
+    logits: read(logits.handle, tokens.length * vocabularySize),
+    keys: keyValues.map((layer) => read(layer.keys.handle, rowValues)),
+    values: keyValues.map((layer) => read(layer.values.handle, rowValues)),
+  };
+  compiled.dispose();
+  store.dispose();
+  return result;
+}
