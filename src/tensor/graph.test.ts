@@ -90,7 +90,12 @@ const CASES: Record<string, Case> = {
 };
 
 /** Weights of the sum that makes one number of a result: without them softmax and norms would have gradient zero. */
-async function evaluate(testCase: Case, values: Float32Array[], frozen: Float32Array[], outputWeights: Float32Array | undefined) {
+async function evaluate(
+  testCase: Case,
+  values: Float32Array[],
+  frozen: Float32Array[],
+  outputWeights?: Float32Array<ArrayBuffer>,
+) {
   const store = new TensorStore(backend, 16);
   const parameters = testCase.shapes.map((shape) => store.declare(GgmlType.F32, ...shape));
   const constants = (testCase.frozen ?? []).map((shape) => store.declare(GgmlType.F32, ...shape));
@@ -129,18 +134,19 @@ async function evaluate(testCase: Case, values: Float32Array[], frozen: Float32A
 describe('gradients equal central differences', () => {
   test.each(Object.entries(CASES))('%s', async (name, testCase) => {
     const random = new Random(11);
-    const draw = (shape: number[]) => Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
+    const draw = (shape: number[]): Float32Array<ArrayBuffer> =>
+      Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
     const values = testCase.shapes.map(draw);
     const frozen = (testCase.frozen ?? []).map(draw);
     if (name === 'linear') frozen[1] = transpose(frozen[0]!, 6, 5);
     if (name.includes('factors')) frozen[0] = Float32Array.of(1, 1.5, 2, 4);
     if (name.includes('mask')) frozen[0] = frozen[0]!.map((value) => (value > 0.8 ? Number.NEGATIVE_INFINITY : 0));
 
-    const { output } = await evaluate(testCase, values, frozen, undefined);
+    const { output } = await evaluate(testCase, values, frozen);
     const outputWeights = output.map(() => random.normal());
     const { gradients } = await evaluate(testCase, values, frozen, outputWeights);
     const objective = async (changed: Float32Array[]) => {
-      const result = await evaluate(testCase, changed, frozen, undefined);
+      const result = await evaluate(testCase, changed, frozen);
       return result.output.reduce((sum, value, index) => sum + value * outputWeights[index]!, 0);
     };
     const step = 1e-2;
@@ -181,6 +187,6 @@ test('the event loop is free while a graph computes', async () => {
   store.dispose();
 });
 
-function transpose(values: Float32Array, columns: number, rows: number): Float32Array {
+function transpose(values: Float32Array<ArrayBuffer>, columns: number, rows: number): Float32Array {
   return values.map((_, index) => values[(index % rows) * columns + Math.floor(index / rows)]!);
 }

@@ -69,8 +69,12 @@ function bestFit(examples: readonly TrainingExample[], slotTokens: number, super
         break;
       }
     }
-    if (bin) byFree[bin.free]!.delete(bin);
-    else bins.push((bin = { free: slotTokens, rows: 0, examples: [] }));
+    if (bin) {
+      byFree[bin.free]!.delete(bin);
+    } else {
+      bin = { free: slotTokens, rows: 0, examples: [] };
+      bins.push(bin);
+    }
     bin.examples.push(example);
     bin.free -= length;
     bin.rows += example.rows.length;

@@ -1,0 +1,76 @@
+import type { RunOptions } from '../core/progress.js';
+import { CONDITION_TITLES, type ConditionName, type ConditionReport } from './conditions.js';
+import { evaluateGeneration, type GenerationResult, type QuestionAnswerer } from './generation-eval.js';
+import { evaluateLoss, type LossResult, type ReferenceScorer } from './loss-eval.js';
+import { type Question, questionPrompt } from './questions.js';
+
+/** A condition ready to be asked. */
+export interface ConditionSubject {
+  condition: ConditionName;
+  answerer: QuestionAnswerer;
+  scorer: ReferenceScorer;
+  kvBytes: number;
+  /** The text did not fit the model's context: only its tail is shown. */
+  cut?: boolean;
+}
+
+export interface QuestionSets {
+  /** About the text. */
+  questions: readonly Question[];
+  /** Questions that the text does not answer. */
+  unanswerable?: readonly Question[];
+  /** Questions that need no text. */
+  general?: readonly Question[];
+}
+
+export interface ConditionResult {
+  report: ConditionReport;
+  questions: GenerationResult;
+  loss: LossResult;
+  unanswerable?: GenerationResult;
+  general?: GenerationResult;
+}
+
+export interface ConditionEvalOptions extends RunOptions {
+  subject: ConditionSubject;
+  sets: QuestionSets;
+  refusals: readonly string[];
+}
+
+/** Everything that is measured in one condition: one set of questions after the other, so that timings do not mix. */
+export async function evaluateCondition({ subject, sets, refusals, ...run }: ConditionEvalOptions): Promise<ConditionResult> {
+  const title = CONDITION_TITLES[subject.condition];
+  const ask = (questions: readonly Question[], name: string) =>
+    evaluateGeneration({ questions, answerer: subject.answerer, refusals, name, ...run });
+  const questions = await ask(sets.questions, title);
+  const loss = await evaluateLoss({
+    questions: sets.questions,
+    scorer: subject.scorer,
+    prompt: questionPrompt,
+    name: title,
+    ...run,
+  });
+  const unanswerable = sets.unanswerable && (await ask(sets.unanswerable, `${title}, unanswerable`));
+  const general = sets.general && (await ask(sets.general, `${title}, general`));
+  const failed = [questions, unanswerable, general].reduce((sum, result) => sum + (result?.failed ?? 0), loss.failed);
+  return {
+    report: toReport(subject, questions, loss, failed),
+    questions,
+    loss,
+    ...(unanswerable && { unanswerable }),
+    ...(general && { general }),
+  };
+}
+
+function toReport(subject: ConditionSubject, questions: GenerationResult, loss: LossResult, failed: number): ConditionReport {
+  return {
+    accuracy: questions.accuracy,
+    perplexity: loss.perplexity,
+    kvBytes: subject.kvBytes,
+    promptTokens: questions.promptTokens,
+    timeToFirstTokenMs: questions.timeToFirstTokenMs,
+    decodeTokensPerSecond: questions.decodeTokensPerSecond,
+    ...(subject.cut && { cut: true as const }),
+    ...(failed > 0 && { failed }),
+  };
+}

@@ -1,0 +1,35 @@
+/** What stands before the question: nothing, the whole text, the text cut to the cartridge's size, or the cartridge. */
+export const CONDITIONS = ['none', 'full', 'truncated', 'cartridge'] as const;
+
+export type ConditionName = (typeof CONDITIONS)[number];
+
+/** For people. */
+export const CONDITION_TITLES: Readonly<Record<ConditionName, string>> = {
+  none: 'no context',
+  full: 'full text',
+  truncated: 'truncated text',
+  cartridge: 'cartridge',
+};
+
+/** Something measured in each condition. */
+export type PerCondition<T> = Record<ConditionName, T>;
+
+/** How well and at what cost questions are answered in one condition. Null is what was not measured. */
+export interface ConditionReport {
+  /** Share of questions answered right, 0 to 1. */
+  accuracy: number | null;
+  /** Of the references. */
+  perplexity: number | null;
+  /** Bytes of keys and values that all questions share: framing and text, or the cartridge's rows, in the cache type. */
+  kvBytes: number;
+  /** Mean tokens run before the first answer token. */
+  promptTokens: number | null;
+  /** Median. */
+  timeToFirstTokenMs: number | null;
+  /** Median. */
+  decodeTokensPerSecond: number | null;
+  /** The text did not fit the model's context: only its tail was shown. */
+  cut?: true;
+  /** Questions that failed with an error: without an answer they count as wrong, without a loss they are left out of it. */
+  failed?: number;
+}

@@ -1,0 +1,151 @@
+import { readFile } from 'node:fs/promises';
+import { writeJsonAtomic } from '../core/files.js';
+import { Random } from '../core/random.js';
+import { extraBufferTypes } from '../native/devices.js';
+import { ENGINE_VERSION } from '../native/engine.js';
+import { GgmlType } from '../native/ggml.js';
+import type { GgmlBufferType } from '../native/handles.js';
+import { quantize } from '../native/tensor-types.js';
+import type { Backend } from './backend.js';
+import { CompiledGraph } from './compiled-graph.js';
+import { Graph } from './graph.js';
+import { TensorStore } from './tensor-store.js';
+
+/** Types in which frozen weights may be multiplied, the most exact first. */
+export const PRODUCT_TYPES = { f32: GgmlType.F32, f16: GgmlType.F16, bf16: GgmlType.BF16, q8_0: GgmlType.Q8_0 } as const;
+export type ProductTypeName = keyof typeof PRODUCT_TYPES;
+
+/** A faster type must win by this much over a more exact one. */
+const WORTHWHILE_GAIN = 1.15;
+/** Work of one measured product: long enough for the clock, short enough for a start. */
+const MEASURED_OPERATIONS = 4e8;
+const REPETITIONS = 4;
+
+export interface ProductSpeed {
+  name: string;
+  type: number;
+  /** Name of the buffer type, when it is not the device's default one. */
+  bufferType?: string;
+  gigaflops: number;
+}
+
+/** The type of both directions of a frozen linear layer, and what was measured to choose it. */
+export interface DeviceProfile {
+  device: string;
+  threads: number;
+  chosen: ProductSpeed;
+  measured: ProductSpeed[];
+}
+
+export interface ProfileOptions {
+  /** The matrix that most of the work is done with. */
+  inputs: number;
+  outputs: number;
+  /** JSON file that keeps the measurement; without it every start measures. */
+  cachePath?: string;
+}
+
+/**
+ * Measures how fast the device multiplies by a frozen matrix in each type and chooses one: the most exact type that no other
+ * beats by 15 %. Q8_0 is tried in extra buffer types (AMX) too, where the device supports the product there.
+ */
+export async function profileDevice(backend: Backend, options: ProfileOptions): Promise<DeviceProfile> {
+  const { inputs, outputs, cachePath } = options;
+  const engine = `${ENGINE_VERSION.llama}/${ENGINE_VERSION.ggml}`;
+  const key = [engine, backend.device.name, backend.device.description, backend.threads, inputs, outputs].join('|');
+  const cache = await readCache(cachePath);
+  const known = cache[key];
+  if (known) return known;
+  const measured: ProductSpeed[] = [];
+  for (const candidate of candidates(backend, inputs, outputs)) {
+    measured.push({ ...candidate.label, gigaflops: await measureProduct(backend, candidate, inputs, outputs) });
+  }
+  const profile = { device: backend.device.description, threads: backend.threads, chosen: choose(measured), measured };
+  if (cachePath !== undefined) await writeJsonAtomic(cachePath, { ...cache, [key]: profile });
+  return profile;
+}
+
+/** The handle of a buffer type that a profile names; undefined stands for the default one. */
+export function bufferTypeNamed(backend: Backend, name: string | undefined): GgmlBufferType | undefined {
+  if (name === undefined) return undefined;
+  const { engine, device } = backend;
+  return extraBufferTypes(engine, device).find((type) => engine.ggml.ggml_backend_buft_name(type) === name);
+}
+
+interface Candidate {
+  label: Omit<ProductSpeed, 'gigaflops'>;
+  bufferType: GgmlBufferType | undefined;
+}
+
+function candidates(backend: Backend, inputs: number, outputs: number): Candidate[] {
+  const plain = Object.entries(PRODUCT_TYPES)
+    .filter(([, type]) => type !== GgmlType.Q8_0 || (inputs % 32 === 0 && outputs % 32 === 0))
+    .map(([name, type]) => ({ label: { name, type }, bufferType: undefined }));
+  const { engine, device } = backend;
+  const extra = extraBufferTypes(engine, device)
+    .filter((bufferType) => supportsQuantizedProduct(backend, bufferType, inputs, outputs))
+    .map((bufferType) => {
+      const bufferTypeName = engine.ggml.ggml_backend_buft_name(bufferType);
+      return { label: { name: 'q8_0', type: GgmlType.Q8_0, bufferType: bufferTypeName }, bufferType };
+    });
+  return [...plain, ...extra];
+}
+
+/** Filling a tensor of a buffer type that does not support its product ends the process: ask before. */
+function supportsQuantizedProduct(backend: Backend, bufferType: GgmlBufferType, inputs: number, outputs: number): boolean {
+  if (inputs % 32 !== 0 || outputs % 32 !== 0) return false;
+  const weights = new TensorStore(backend, 1);
+  const weight = weights.declare(GgmlType.Q8_0, inputs, outputs);
+  weights.allocate('a measurement', bufferType);
+  const others = new TensorStore(backend, 1);
+  const x = others.declare(GgmlType.F32, inputs, 32);
+  const graph = new Graph(backend);
+  const product = graph.linear({ weight }, graph.constant(x));
+  const supported = backend.engine.ggml.ggml_backend_supports_op(backend.handle, product.handle);
+  graph.dispose();
+  others.dispose();
+  weights.dispose();
+  return supported;
+}
+
+async function measureProduct(backend: Backend, candidate: Candidate, inputs: number, outputs: number): Promise<number> {
+  const tokens = Math.min(512, Math.max(16, Math.round(MEASURED_OPERATIONS / (2 * inputs * outputs))));
+  const random = new Random(1);
+  const draw = (count: number) => Float32Array.from({ length: count }, () => random.uniform() - 0.5);
+  const weights = new TensorStore(backend, 1);
+  const weight = weights.declare(candidate.label.type, inputs, outputs);
+  weights.allocate('a measurement', candidate.bufferType);
+  weights.write(weight, quantize(backend.engine, candidate.label.type, draw(inputs * outputs), inputs));
+  const others = new TensorStore(backend, 1);
+  const x = others.declare(GgmlType.F32, inputs, tokens);
+  others.allocate('a measurement');
+  others.write(x, draw(inputs * tokens));
+  const graph = new Graph(backend);
+  const compiled = new CompiledGraph(graph, [graph.linear({ weight }, graph.constant(x)).handle]);
+  let best = Number.POSITIVE_INFINITY;
+  for (let repetition = 0; repetition < REPETITIONS; repetition++) {
+    const start = performance.now();
+    await compiled.compute();
+    best = Math.min(best, performance.now() - start);
+  }
+  compiled.dispose();
+  others.dispose();
+  weights.dispose();
+  return (2 * inputs * outputs * tokens) / best / 1e6;
+}
+
+function choose(measured: readonly ProductSpeed[]): ProductSpeed {
+  const fastest = measured.reduce((best, speed) => (speed.gigaflops > best.gigaflops ? speed : best));
+  // The list goes from the most exact type down: the first that comes close enough to the fastest.
+  return measured.find((speed) => speed.gigaflops * WORTHWHILE_GAIN >= fastest.gigaflops) ?? fastest;
+}
+
+async function readCache(path: string | undefined): Promise<Record<string, DeviceProfile>> {
+  if (path === undefined) return {};
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch {
+    // A missing or damaged cache only costs the measurement again.
+    return {};
+  }
+}

@@ -1,0 +1,254 @@
+import { CartridgesError, throwIfAborted } from '../core/errors.js';
+import type { ProgressListener, RunOptions } from '../core/progress.js';
+import { Random } from '../core/random.js';
+import type { RunTracker } from '../tracking/run-tracker.js';
+import { type Checkpoint, type CheckpointStore, type DataPosition, startOfData } from './checkpoint.js';
+import type { TrainingExample } from './examples.js';
+import type { Pack, PackShape } from './pack.js';
+import { packExamples } from './packing.js';
+import { learningRateAt, type ScheduleSettings } from './schedule.js';
+import type { StepLoss, TrainingState, TrainingStep } from './training-step.js';
+
+export interface TrainSettings extends ScheduleSettings {
+  seed: number;
+  /** Packs whose gradients are added up before an update. */
+  packsPerStep: number;
+  /** Validation after so many updates, and after the last one. */
+  validateEverySteps: number;
+  /** A checkpoint after so many updates; 0 keeps none but the last. */
+  checkpointEverySteps: number;
+}
+
+export interface TrainInput {
+  step: TrainingStep;
+  shape: PackShape;
+  training: readonly TrainingExample[];
+  validation: readonly TrainingExample[];
+  settings: TrainSettings;
+  checkpoints?: CheckpointStore;
+  tracker?: RunTracker;
+  /** Stops after the update that is running at this time (milliseconds, `performance.now`), with what there is. */
+  deadline?: number;
+}
+
+export interface TrainResult {
+  /** Rows and moments of the update with the lowest validation divergence. */
+  best: TrainingState;
+  bestStep: number;
+  /** KL divergence from the teacher in nats a supervised token; NaN without validation examples. */
+  validationKl: number;
+  steps: number;
+  /** Supervised tokens of all updates, repetitions counted. */
+  supervisedTokens: number;
+  stoppedBy: 'steps' | 'deadline';
+}
+
+/**
+ * Trains the rows of a cartridge: shuffles and packs the examples of each epoch from the seed, updates, validates, keeps the
+ * best rows, writes checkpoints, and continues a stored checkpoint bit for bit.
+ *
+ * Throws `NON_FINITE_LOSS` when the loss is not a number (the last checkpoint stays), `CANCELLED` when the signal aborts, after
+ * a checkpoint was written.
+ */
+export async function train(input: TrainInput, options: RunOptions = {}): Promise<TrainResult> {
+  const run = new TrainingRun(input, options.onProgress);
+  await run.restore();
+  const { steps } = input.settings;
+  let stoppedBy: TrainResult['stoppedBy'] = 'steps';
+  while (run.stepsDone < steps) {
+    if (options.signal?.aborted) {
+      await run.checkpoint();
+      throwIfAborted(options.signal);
+    }
+    if (input.deadline !== undefined && performance.now() > input.deadline && run.stepsDone > 0) {
+      stoppedBy = 'deadline';
+      break;
+    }
+    await run.update(options.signal);
+  }
+  return run.finish(stoppedBy);
+}
+
+class TrainingRun {
+  readonly #input: TrainInput;
+  readonly #onProgress: ProgressListener | undefined;
+  readonly #packs: EpochPacks;
+  readonly #validationPacks: Pack[];
+  #position: DataPosition = startOfData();
+  #best: Checkpoint['best'];
+  #stepsDone = 0;
+  #supervisedTokens = 0;
+  #speed = new Speedometer();
+
+  constructor(input: TrainInput, onProgress: ProgressListener | undefined) {
+    this.#input = input;
+    this.#onProgress = onProgress;
+    this.#packs = new EpochPacks(input.training, input.shape, input.settings.seed);
+    this.#validationPacks = packExamples(input.validation, input.shape);
+  }
+
+  get stepsDone(): number {
+    return this.#stepsDone;
+  }
+
+  async restore(): Promise<void> {
+    const checkpoint = await this.#input.checkpoints?.read();
+    if (!checkpoint) return;
+    this.#input.step.restore(checkpoint.state);
+    this.#position = checkpoint.position;
+    this.#stepsDone = checkpoint.stepsDone;
+    this.#supervisedTokens = checkpoint.supervisedTokens;
+    this.#best = checkpoint.best;
+    this.#onProgress?.({ kind: 'note', stage: 'train', message: `continuing after step ${checkpoint.stepsDone}` });
+  }
+
+  async update(signal: AbortSignal | undefined): Promise<void> {
+    const { step, settings } = this.#input;
+    const loss: StepLoss = { lossSum: 0, klSum: 0, normalizer: 0 };
+    let tokens = 0;
+    const started = performance.now();
+    for (let index = 0; index < settings.packsPerStep; index++) {
+      const pack = this.#nextPack();
+      const part = await step.accumulate(pack, signal);
+      loss.lossSum += part.lossSum;
+      loss.klSum += part.klSum;
+      loss.normalizer += part.normalizer;
+      tokens += pack.tokens.length;
+      this.#supervisedTokens += pack.supervisedTokens;
+    }
+    await this.#requireFinite(loss);
+    const learningRate = learningRateAt(this.#stepsDone, settings);
+    const { gradientNorm } = await step.update(learningRate);
+    this.#stepsDone++;
+    this.#speed.add(tokens, performance.now() - started);
+    this.#report(loss, learningRate, gradientNorm);
+    if (this.#isDue(settings.validateEverySteps)) await this.#validate();
+    if (this.#isDue(settings.checkpointEverySteps)) await this.checkpoint();
+  }
+
+  async checkpoint(): Promise<void> {
+    if (this.#stepsDone === 0) return;
+    await this.#input.checkpoints?.write({
+      state: this.#input.step.state(),
+      position: this.#position,
+      stepsDone: this.#stepsDone,
+      supervisedTokens: this.#supervisedTokens,
+      best: this.#best,
+    });
+  }
+
+  async finish(stoppedBy: TrainResult['stoppedBy']): Promise<TrainResult> {
+    if (this.#best?.stepsDone !== this.#stepsDone) await this.#validate();
+    await this.checkpoint();
+    const best = this.#best!;
+    return {
+      best: best.state,
+      bestStep: best.stepsDone,
+      validationKl: best.validationKl,
+      steps: this.#stepsDone,
+      supervisedTokens: this.#supervisedTokens,
+      stoppedBy,
+    };
+  }
+
+  #isDue(everySteps: number): boolean {
+    return everySteps > 0 && this.#stepsDone % everySteps === 0;
+  }
+
+  #nextPack(): Pack {
+    const packs = this.#packs.of(this.#position.epoch);
+    const pack = packs[this.#position.pack]!;
+    const isLast = this.#position.pack + 1 === packs.length;
+    this.#position = isLast
+      ? { epoch: this.#position.epoch + 1, pack: 0 }
+      : { epoch: this.#position.epoch, pack: this.#position.pack + 1 };
+    return pack;
+  }
+
+  async #requireFinite(loss: StepLoss): Promise<void> {
+    if (Number.isFinite(loss.lossSum)) return;
+    throw new CartridgesError('NON_FINITE_LOSS', `the loss is ${loss.lossSum} after ${this.#stepsDone} updates`, {
+      hint: 'lower the learning rate; the last checkpoint is kept and --resume continues from it',
+    });
+  }
+
+  /** Lowest divergence wins; without validation examples the newest rows do. */
+  async #validate(): Promise<void> {
+    let [klSum, tokens] = [0, 0];
+    for (const pack of this.#validationPacks) {
+      const part = await this.#input.step.evaluate(pack);
+      klSum += part.klSum;
+      tokens += pack.supervisedTokens;
+    }
+    const validationKl = tokens > 0 ? klSum / tokens : Number.NaN;
+    this.#input.tracker?.log(this.#stepsDone, { 'validation/kl': validationKl });
+    if (this.#best && validationKl >= this.#best.validationKl) return;
+    this.#best = { state: this.#input.step.state(), stepsDone: this.#stepsDone, validationKl };
+  }
+
+  #report(loss: StepLoss, learningRate: number, gradientNorm: number): void {
+    const { settings, tracker } = this.#input;
+    const tokensPerSecond = this.#speed.tokensPerSecond;
+    const values = { loss: loss.lossSum / loss.normalizer, kl: loss.klSum / loss.normalizer };
+    tracker?.log(this.#stepsDone, {
+      'train/loss': values.loss,
+      'train/kl': values.kl,
+      'train/learning_rate': learningRate,
+      'train/gradient_norm': gradientNorm,
+      'train/tokens_per_second': tokensPerSecond,
+      'train/supervised_tokens': this.#supervisedTokens,
+      'process/resident_bytes': process.memoryUsage.rss(),
+    });
+    this.#onProgress?.({
+      kind: 'progress',
+      stage: 'train',
+      done: this.#stepsDone,
+      total: settings.steps,
+      values: {
+        ...values,
+        ...(this.#best ? { 'validation kl': this.#best.validationKl } : {}),
+        'tokens/s': tokensPerSecond,
+        MiB: process.memoryUsage.rss() / 2 ** 20,
+      },
+    });
+  }
+}
+
+/** The packs of an epoch follow from the seed and its number alone, so that a resumed run sees the same ones. */
+class EpochPacks {
+  readonly #examples: readonly TrainingExample[];
+  readonly #shape: PackShape;
+  readonly #random: Random;
+  #epoch = -1;
+  #packs: Pack[] = [];
+
+  constructor(examples: readonly TrainingExample[], shape: PackShape, seed: number) {
+    this.#examples = examples;
+    this.#shape = shape;
+    this.#random = new Random(seed).fork('packs');
+  }
+
+  of(epoch: number): Pack[] {
+    if (epoch !== this.#epoch) {
+      this.#packs = packExamples(this.#examples, this.#shape, this.#random.fork(`epoch ${epoch}`));
+      this.#epoch = epoch;
+    }
+    return this.#packs;
+  }
+}
+
+/** Tokens a second over the last updates: an average that forgets. */
+class Speedometer {
+  #tokens = 0;
+  #milliseconds = 0;
+
+  add(tokens: number, milliseconds: number): void {
+    const KEPT = 0.9;
+    this.#tokens = this.#tokens * KEPT + tokens;
+    this.#milliseconds = this.#milliseconds * KEPT + milliseconds;
+  }
+
+  get tokensPerSecond(): number {
+    return (this.#tokens / this.#milliseconds) * 1000;
+  }
+}
