@@ -187,6 +187,6 @@ test('the event loop is free while a graph computes', async () => {
   store.dispose();
 });
 
-function transpose(values: Float32Array<ArrayBuffer>, columns: number, rows: number): Float32Array {
+function transpose(values: Float32Array<ArrayBuffer>, columns: number, rows: number): Float32Array<ArrayBuffer> {
   return values.map((_, index) => values[(index % rows) * columns + Math.floor(index / rows)]!);
 }
