@@ -148,7 +148,6 @@ describe.each(goldenNames())('%s', (name) => {
   });
 
   test.each([
-    ['Q8_0', GgmlType.Q8_0],
     ['BF16', GgmlType.BF16],
     ['F16', GgmlType.F16],
   ])('the gradient keeps its direction with %s products', async (_typeName, type) => {

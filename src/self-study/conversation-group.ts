@@ -1,0 +1,153 @@
+import type { ChatClient, ChatRequest, ChatResponse } from '../chat/chat-client.js';
+import { CartridgesError, throwIfAborted, toCartridgesError } from '../core/errors.js';
+import type { Conversation } from './conversation.js';
+import { type PlannedConversation, systemPrompt } from './plan.js';
+import type { QuestionLog } from './question-log.js';
+import type { SynthesisSettings } from './synthesis-settings.js';
+
+/** Why a conversation is not worth keeping. */
+type Flaw = 'empty' | 'truncated' | 'duplicate';
+
+/** What became of a planned conversation. It is kept when `conversation` is there, whatever flaw it has. */
+export interface Outcome {
+  planned: PlannedConversation;
+  question?: string;
+  flaw?: Flaw;
+  conversation?: Conversation;
+  error?: CartridgesError;
+}
+
+/** How often a failed conversation is tried again. */
+const RETRIES = 2;
+
+interface GroupContext {
+  client: ChatClient;
+  settings: SynthesisSettings;
+  questions: QuestionLog;
+  signal?: AbortSignal;
+}
+
+/**
+ * Runs a closed group of conversations: all questions in one tick, then all answers in one tick, then what failed, one
+ * conversation at a time. Nothing depends on the order in which requests finish. The error of a request stays in its
+ * outcome; only `CANCELLED` is thrown.
+ */
+export async function runGroup(group: readonly PlannedConversation[], context: GroupContext): Promise<Outcome[]> {
+  const outcomes = await attempt(group, context);
+  for (let i = 0; i < outcomes.length; i++) {
+    for (let retry = 0; retry < RETRIES && outcomes[i].error; retry++) {
+      [outcomes[i]] = await attempt([outcomes[i].planned], context);
+    }
+  }
+  settleQuestions(outcomes, context.questions);
+  return outcomes;
+}
+
+/** Leaves in the log what the kept conversations asked and nothing else: a resumed run knows no more than that. */
+function settleQuestions(outcomes: readonly Outcome[], questions: QuestionLog): void {
+  const asked = outcomes.filter(({ question }) => question !== undefined);
+  const kept = asked.filter(({ conversation }) => conversation);
+  for (const { planned, question } of asked) questions.release(planned.chunk.id, question as string, planned.index);
+  for (const { planned, question } of kept) questions.claim(planned.chunk.id, question as string, planned.index);
+}
+
+async function attempt(group: readonly PlannedConversation[], context: GroupContext): Promise<Outcome[]> {
+  const questions = await chatAll(
+    group.map((planned) => questionRequest(planned, context.settings)),
+    context,
+  );
+  const outcomes = group.map((planned, i) => toQuestion(planned, questions[i], context));
+  const answerable = outcomes.filter(({ error, flaw }) => !error && isWanted(flaw, context.settings));
+  const answers = await chatAll(
+    answerable.map((outcome) => answerRequest(outcome, context.settings)),
+    context,
+  );
+  answerable.forEach((outcome, i) => {
+    addAnswer(outcome, answers[i], context.settings);
+  });
+  return outcomes;
+}
+
+async function chatAll(requests: ChatRequest[], { client, signal }: GroupContext): Promise<PromiseSettledResult<ChatResponse>[]> {
+  throwIfAborted(signal);
+  const results = await Promise.allSettled(requests.map((request) => client.chat(request, signal)));
+  throwIfAborted(signal);
+  return results;
+}
+
+function questionRequest(planned: PlannedConversation, settings: SynthesisSettings): ChatRequest {
+  return {
+    messages: [
+      { role: 'system', content: systemPrompt(planned) },
+      { role: 'user', content: planned.seedPrompt },
+    ],
+    maxTokens: settings.maxTokensA,
+    sampling: { temperature: settings.temperatureA, seed: planned.samplingSeed },
+  };
+}
+
+/** Role B never sees the seed prompt. */
+function answerRequest({ planned, question }: Outcome, settings: SynthesisSettings): ChatRequest {
+  const { maxTokensB, topLogprobs, minProbabilityMass } = settings;
+  return {
+    messages: [
+      { role: 'system', content: systemPrompt(planned) },
+      { role: 'user', content: question as string },
+    ],
+    maxTokens: maxTokensB,
+    sampling: { temperature: 0 },
+    ...(topLogprobs > 0 && { topLogprobs, minProbabilityMass }),
+  };
+}
+
+function toQuestion(planned: PlannedConversation, result: PromiseSettledResult<ChatResponse>, context: GroupContext): Outcome {
+  if (result.status === 'rejected') return { planned, error: toCartridgesError(result.reason) };
+  const question = result.value.text.trim();
+  const isNew = context.questions.claim(planned.chunk.id, question, planned.index);
+  const flaw = findFlaw(question, result.value) ?? (isNew ? undefined : 'duplicate');
+  return { planned, question, flaw };
+}
+
+function addAnswer(outcome: Outcome, result: PromiseSettledResult<ChatResponse>, settings: SynthesisSettings): void {
+  if (result.status === 'rejected') {
+    outcome.error = toCartridgesError(result.reason);
+    return;
+  }
+  outcome.error = findMissingLogprobs(result.value, settings);
+  outcome.flaw ??= findFlaw(result.value.text, result.value);
+  if (!outcome.error && isWanted(outcome.flaw, settings)) outcome.conversation = toConversation(outcome, result.value);
+}
+
+function findFlaw(text: string, { finishReason }: ChatResponse): Flaw | undefined {
+  if (text.trim() === '') return 'empty';
+  return finishReason === 'length' ? 'truncated' : undefined;
+}
+
+function isWanted(flaw: Flaw | undefined, settings: SynthesisSettings): boolean {
+  if (flaw === 'empty') return settings.keepEmpty;
+  if (flaw === 'truncated') return settings.keepTruncated;
+  return flaw === undefined || settings.duplicates === 'keep';
+}
+
+function findMissingLogprobs({ tokenIds, topLogprobs }: ChatResponse, settings: SynthesisSettings): CartridgesError | undefined {
+  if (settings.topLogprobs === 0 || (tokenIds && topLogprobs && tokenIds.length === topLogprobs.rows)) return undefined;
+  const got = topLogprobs ? `${topLogprobs.rows} rows for ${tokenIds?.length ?? 0} tokens` : 'none';
+  return new CartridgesError('INVALID_INPUT', `log-probs of every answered token were asked for and the answer has ${got}`, {
+    hint: 'use a server that returns token ids and top log-probs',
+  });
+}
+
+/** The question has no token ids: role B read its text, and so will the student. */
+function toConversation({ planned, question }: Outcome, answer: ChatResponse): Conversation {
+  const { text, tokenIds, topLogprobs } = answer;
+  return {
+    id: String(planned.index).padStart(6, '0'),
+    messages: [
+      { role: 'user', content: question as string },
+      { role: 'assistant', content: text, ...(tokenIds && { tokenIds }), ...(topLogprobs && { topLogprobs }) },
+    ],
+    systemPrompt: systemPrompt(planned),
+    type: planned.kind,
+    metadata: { seedPrompt: planned.seedPrompt, chunkId: planned.chunk.id, chunkHash: planned.chunk.contentHash },
+  };
+}

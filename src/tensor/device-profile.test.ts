@@ -1,0 +1,22 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { Backend } from './backend.js';
+import { profileDevice } from './device-profile.js';
+
+const backend = new Backend({ device: 'cpu', threads: 1 });
+afterAll(() => backend.dispose());
+
+test('measures every type, chooses an exact one and keeps the measurement', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'profile-'));
+  const cachePath = join(folder, 'profile.json');
+  await writeFile(cachePath, 'damaged');
+  const profile = await profileDevice(backend, { inputs: 64, outputs: 96, cachePath });
+  expect(profile.measured.map(({ name }) => name)).toEqual(expect.arrayContaining(['f32', 'f16', 'bf16', 'q8_0']));
+  expect(profile.measured.every(({ gigaflops }) => gigaflops > 0)).toBe(true);
+  expect(['f32', 'f16', 'bf16']).toContain(profile.chosen.name);
+  expect(await profileDevice(backend, { inputs: 64, outputs: 96, cachePath })).toEqual(profile);
+  expect(Object.keys(JSON.parse(await readFile(cachePath, 'utf8')))).toHaveLength(1);
+  await rm(folder, { recursive: true });
+});
