@@ -1,3 +1,4 @@
+import { readEnvironment } from '../core/environment.js';
 import { CartridgesError } from '../core/errors.js';
 import { ENGINE_PACKAGE_VERSION, type EngineFiles, findEngineFiles } from './engine-files.js';
 import { EngineLog, reportAborts } from './engine-log.js';
@@ -21,14 +22,14 @@ export interface Engine {
 let loaded: Engine | undefined;
 
 /**
- * Loads ggml and libllama once and checks their versions and struct layouts.
+ * Loads ggml and libllama once, from `CARTRIDGES_ENGINE_DIR` or the platform package, and checks versions and struct layouts.
  * Throws `ENGINE_MISSING` when no library is found and `ENGINE_VERSION` when it is another build.
  *
  * @example
  * const { llama, ggml } = loadEngine();
  */
-export function loadEngine(engineFolder?: string): Engine {
-  loaded ??= open(findEngineFiles(engineFolder));
+export function loadEngine(): Engine {
+  loaded ??= open(findEngineFiles(readEnvironment().engineFolder));
   return loaded;
 }
 

@@ -24,6 +24,7 @@ export function bindLlama(library: LibraryHandle) {
     llama_model_n_ctx_train: bind<(model: LlamaModel) => number>('int32_t llama_model_n_ctx_train(void *model)'),
     llama_model_get_vocab: bind<(model: LlamaModel) => LlamaVocabulary>('void *llama_model_get_vocab(void *model)'),
 
+    llama_vocab_type: bind<(vocabulary: LlamaVocabulary) => number>('int llama_vocab_type(void *vocab)'),
     llama_vocab_n_tokens: bind<(vocabulary: LlamaVocabulary) => number>('int32_t llama_vocab_n_tokens(void *vocab)'),
     llama_vocab_is_eog: bind<(vocabulary: LlamaVocabulary, token: number) => boolean>(
       'bool llama_vocab_is_eog(void *vocab, int32_t token)',

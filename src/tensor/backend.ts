@@ -11,7 +11,6 @@ export interface BackendOptions {
   device?: string;
   /** Threads of the CPU backend; 0 takes all processors. */
   threads?: number;
-  engineFolder?: string;
 }
 
 /**
@@ -27,7 +26,7 @@ export class Backend {
   readonly #cpu: GgmlBackend | undefined;
 
   constructor(options: BackendOptions = {}) {
-    this.engine = loadEngine(options.engineFolder);
+    this.engine = loadEngine();
     this.device = chooseDevice(this.engine, options.device);
     this.threads = resolveThreads(options.threads);
     this.handle = createBackend(this.engine, this.device, this.threads);

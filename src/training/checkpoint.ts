@@ -1,0 +1,143 @@
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { encodeFloats } from '../cartridge/float-conversion.js';
+import { SafetensorsFile, type SafetensorsTensor, writeSafetensors } from '../cartridge/safetensors.js';
+import { CartridgesError } from '../core/errors.js';
+import { canonicalJson } from '../core/hashing.js';
+import type { TrainingState } from './training-step.js';
+
+/** Which pack comes next. */
+export interface DataPosition {
+  epoch: number;
+  pack: number;
+}
+
+export function startOfData(): DataPosition {
+  return { epoch: 0, pack: 0 };
+}
+
+/** Everything that a run needs to continue as if it had not stopped. */
+export interface Checkpoint {
+  state: TrainingState;
+  position: DataPosition;
+  stepsDone: number;
+  supervisedTokens: number;
+  best: { state: TrainingState; stepsDone: number; validationKl: number } | undefined;
+}
+
+/** Where checkpoints of one run go. */
+export interface CheckpointStore {
+  read(): Promise<Checkpoint | undefined>;
+  write(checkpoint: Checkpoint): Promise<void>;
+}
+
+const FORMAT = 'cartridges-checkpoint-1';
+
+/**
+ * One checkpoint in a safetensors file, replaced atomically: a reader finds the last whole one. `identity` is everything that
+ * must be the same for a resumed run to give the same result; another one is refused with `SETTINGS_CHANGED`.
+ */
+export class CheckpointFile implements CheckpointStore {
+  readonly #path: string;
+  readonly #identity: Record<string, unknown>;
+
+  constructor(path: string, identity: Record<string, unknown>) {
+    this.#path = path;
+    this.#identity = identity;
+  }
+
+  async write(checkpoint: Checkpoint): Promise<void> {
+    const tensors: SafetensorsTensor[] = stateTensors('now', checkpoint.state);
+    if (checkpoint.best) tensors.push(...stateTensors('best', checkpoint.best.state));
+    const { best, state, ...rest } = checkpoint;
+    const progress = {
+      ...rest,
+      layers: state.keys.length,
+      adamStep: state.adam.step,
+      ...(best && { best: { stepsDone: best.stepsDone, validationKl: best.validationKl, adamStep: best.state.adam.step } }),
+    };
+    await writeSafetensors(this.#path, tensors, 'f32', {
+      format: FORMAT,
+      identity: canonicalJson(this.#identity),
+      progress: JSON.stringify(progress),
+    });
+  }
+
+  async read(): Promise<Checkpoint | undefined> {
+    if (!existsSync(this.#path)) return undefined;
+    const file = await SafetensorsFile.open(this.#path);
+    try {
+      this.#checkIdentity(file.metadata);
+      const progress = JSON.parse(file.metadata['progress']!);
+      const { layers, adamStep, best, position, stepsDone, supervisedTokens } = progress;
+      return {
+        position,
+        stepsDone,
+        supervisedTokens,
+        state: await readState(file, 'now', layers, adamStep),
+        best: best && {
+          stepsDone: best.stepsDone,
+          // JSON has no NaN: a run without validation writes null.
+          validationKl: best.validationKl ?? Number.NaN,
+          state: await readState(file, 'best', layers, best.adamStep),
+        },
+      };
+    } finally {
+      await file.close();
+    }
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.#path, { force: true });
+  }
+
+  #checkIdentity(metadata: Readonly<Record<string, string>>): void {
+    if (metadata['format'] !== FORMAT) {
+      throw new CartridgesError('INVALID_INPUT', `${this.#path} is not a checkpoint of this version`, {
+        hint: 'start without --resume',
+      });
+    }
+    const stored: Record<string, unknown> = JSON.parse(metadata['identity']!);
+    const names = new Set([...Object.keys(stored), ...Object.keys(this.#identity)]);
+    const changed = [...names].filter(
+      (name) => canonicalJson(stored[name] ?? null) !== canonicalJson(this.#identity[name] ?? null),
+    );
+    if (changed.length === 0) return;
+    throw new CartridgesError('SETTINGS_CHANGED', `the checkpoint was made with another ${changed.join(', ')}`, {
+      hint: 'resume with the settings of the first run, or start without --resume',
+    });
+  }
+}
+
+/** Arrays of a state in the order in which they are stored. */
+function arraysOf(state: TrainingState): { name: string; arrays: Float32Array[] }[] {
+  return [
+    { name: 'keys', arrays: state.keys },
+    { name: 'values', arrays: state.values },
+    { name: 'first', arrays: state.adam.first },
+    { name: 'second', arrays: state.adam.second },
+  ];
+}
+
+function stateTensors(prefix: string, state: TrainingState): SafetensorsTensor[] {
+  return arraysOf(state).flatMap(({ name, arrays }) =>
+    arrays.map((array, index) => ({
+      name: `${prefix}.${name}.${index}`,
+      shape: [array.length],
+      bytes: encodeFloats(array, 'f32'),
+    })),
+  );
+}
+
+async function readState(file: SafetensorsFile, prefix: string, layers: number, adamStep: number): Promise<TrainingState> {
+  const read = async (name: string, count: number) => {
+    const arrays: Float32Array[] = [];
+    for (let index = 0; index < count; index++) arrays.push(await file.readFloats(`${prefix}.${name}.${index}`));
+    return arrays;
+  };
+  return {
+    keys: await read('keys', layers),
+    values: await read('values', layers),
+    adam: { step: adamStep, first: await read('first', layers * 2), second: await read('second', layers * 2) },
+  };
+}

@@ -1,0 +1,148 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { GOLDEN_FOLDER } from '../../test/support/golden.js';
+import { normalRows } from '../cartridge/initializers/random-rows.js';
+import type { ProgressEvent } from '../core/progress.js';
+import { Random } from '../core/random.js';
+import { EXACT_WEIGHTS, FrozenModel } from '../models/frozen-model.js';
+import { readGguf } from '../models/gguf.js';
+import { Backend } from '../tensor/backend.js';
+import { CheckpointFile } from './checkpoint.js';
+import type { TrainingExample } from './examples.js';
+import { GraphStep } from './graph-step.js';
+import { choosePackShape, packExamples } from './packing.js';
+import { type TrainInput, type TrainSettings, train } from './train.js';
+
+const P = 6;
+const SETTINGS: TrainSettings = {
+  seed: 5,
+  steps: 8,
+  learningRate: 0.02,
+  warmupSteps: 2,
+  decay: 'cosine',
+  finalShare: 0.1,
+  packsPerStep: 2,
+  validateEverySteps: 3,
+  checkpointEverySteps: 2,
+};
+
+let backend: Backend;
+let model: FrozenModel;
+let folder: string;
+beforeAll(async () => {
+  backend = new Backend({ device: 'cpu', threads: 1 });
+  model = await FrozenModel.load(backend, readGguf(join(GOLDEN_FOLDER, 'tiny-qwen3.gguf')), EXACT_WEIGHTS);
+});
+afterAll(async () => {
+  await model.dispose();
+  backend.dispose();
+});
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'train-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+function examples(count: number, seed: number): TrainingExample[] {
+  const random = new Random(seed);
+  return Array.from({ length: count }, (_, index) => {
+    const tokens = Int32Array.from({ length: 8 + random.integer(10) }, () => random.integer(500));
+    const rows = Int32Array.from({ length: 4 }, (_row, at) => tokens.length - 5 + at);
+    return {
+      id: String(index),
+      tokens,
+      rows,
+      rowEnds: Int32Array.of(2, 4, 6, 8),
+      tokenIds: Int32Array.from({ length: 8 }, (_entry, at) => 30 + at + index),
+      logprobs: Float32Array.from({ length: 8 }, () => Math.log(0.45)),
+      entriesPerRow: 2,
+    };
+  });
+}
+
+/** A fresh run of the same settings, with its own step, as a new process would make it. */
+function newRun(changes: Partial<TrainInput> = {}): TrainInput {
+  const training = examples(30, 1);
+  const validation = examples(6, 2);
+  const shape = choosePackShape([...training, ...validation], 64);
+  const step = new GraphStep(model, { shape, ...normalRows(model.config, P, new Random(9)), frozenCount: 1 });
+  return { step, shape, training, validation, settings: SETTINGS, ...changes };
+}
+
+const checkpoints = () => new CheckpointFile(join(folder, 'checkpoint.safetensors'), { seed: 5 });
+
+test('lowers the loss and keeps the rows of the best validation', async () => {
+  const losses: number[] = [];
+  const onProgress = (event: ProgressEvent) => {
+    if (event.kind === 'progress') losses.push(event.values!['loss']!);
+  };
+  const run = newRun();
+  const result = await train(run, { onProgress });
+  expect(losses).toHaveLength(8);
+  expect(losses.at(-1)!).toBeLessThan(losses[0]!);
+  expect(result).toMatchObject({ steps: 8, stoppedBy: 'steps' });
+  expect(result.validationKl).toBeGreaterThan(0);
+  const frozen = normalRows(model.config, P, new Random(9)).keys[0]!.slice(0, 64);
+  expect(result.best.keys[0]!.slice(0, 64)).toEqual(frozen);
+  run.step.dispose();
+});
+
+test('a run that is stopped and resumed equals one that is not, bit for bit', async () => {
+  const whole = newRun();
+  const expected = await train(whole);
+  const controller = new AbortController();
+  const first = newRun({ checkpoints: checkpoints() });
+  const stopAtFive = (event: ProgressEvent) => {
+    if (event.kind === 'progress' && event.done === 5) controller.abort();
+  };
+  await expect(train(first, { onProgress: stopAtFive, signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+  const second = newRun({ checkpoints: checkpoints() });
+  const resumed = await train(second);
+  expect(resumed).toEqual(expected);
+  expect(second.step.state()).toEqual(whole.step.state());
+  for (const run of [whole, first, second]) run.step.dispose();
+});
+
+test('a checkpoint of other settings is refused by name', async () => {
+  const run = newRun({ checkpoints: checkpoints(), settings: { ...SETTINGS, steps: 2 } });
+  await train(run);
+  const other = new CheckpointFile(join(folder, 'checkpoint.safetensors'), { seed: 6 });
+  await expect(other.read()).rejects.toMatchObject({
+    code: 'SETTINGS_CHANGED',
+    message: expect.stringContaining('another seed'),
+  });
+  run.step.dispose();
+});
+
+test('a loss that is not a number stops the run and keeps the last checkpoint', async () => {
+  const run = newRun({ checkpoints: checkpoints() });
+  const accumulate = run.step.accumulate.bind(run.step);
+  let calls = 0;
+  run.step.accumulate = async (pack) => ({ ...(await accumulate(pack)), ...(++calls > 10 && { lossSum: Number.NaN }) });
+  await expect(train(run)).rejects.toMatchObject({ code: 'NON_FINITE_LOSS' });
+  expect((await checkpoints().read())?.stepsDone).toBe(4);
+  run.step.dispose();
+});
+
+test('a deadline ends the run with what there is', async () => {
+  const run = newRun({ deadline: performance.now() });
+  expect(await train(run)).toMatchObject({ steps: 1, stoppedBy: 'deadline' });
+  run.step.dispose();
+});
+
+test('gradient accumulation over two packs equals one update over both', async () => {
+  const training = examples(8, 3);
+  const shape = choosePackShape(training, 1024);
+  const rows = normalRows(model.config, P, new Random(9));
+  const step = () => new GraphStep(model, { shape, ...rows, frozenCount: 1 });
+  const [together, apart] = [step(), step()];
+  for (const pack of packExamples(training, shape)) await together.accumulate(pack);
+  for (const example of training) for (const pack of packExamples([example], shape)) await apart.accumulate(pack);
+  await together.update(0.01);
+  await apart.update(0.01);
+  const [a, b] = [together.state().keys[0]!, apart.state().keys[0]!];
+  expect(Math.max(...a.map((value, index) => Math.abs(value - b[index]!)))).toBeLessThan(1e-4);
+  together.dispose();
+  apart.dispose();
+});
