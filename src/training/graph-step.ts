@@ -113,8 +113,7 @@ export class GraphStep implements TrainingStep {
     const gradientNorm = Math.sqrt(sumOfSquares(this.#gradients)) * scale;
     const clip = this.#gradientClip > 0 && gradientNorm > this.#gradientClip ? this.#gradientClip / gradientNorm : 1;
     this.#adam.update(this.#rows, this.#gradients, scale * clip, learningRate);
-    for (const gradient of this.#gradients) gradient.fill(0);
-    this.#normalizer = 0;
+    this.#clearGradients();
     this.#rowsChanged = true;
     return { gradientNorm };
   }
@@ -130,6 +129,7 @@ export class GraphStep implements TrainingStep {
   restore(state: TrainingState): void {
     this.#rows = [...state.keys, ...state.values].map((rows) => rows.slice());
     this.#adam.restore(state.adam);
+    this.#clearGradients();
     this.#rowsChanged = true;
   }
 
@@ -203,6 +203,11 @@ export class GraphStep implements TrainingStep {
     const parameters = [...prefix.map((layer) => layer.keys), ...prefix.map((layer) => layer.values)];
     const gradients = hiddenGradient ? graph.gradients([[hidden, hiddenGradient]], parameters) : [];
     return { graph: new CompiledGraph(graph, [...logProbabilities, ...gradients]), logProbabilities, gradients };
+  }
+
+  #clearGradients(): void {
+    for (const gradient of this.#gradients) gradient.fill(0);
+    this.#normalizer = 0;
   }
 
   #byKind(arrays: readonly Float32Array[]): CartridgeGradients {

@@ -43,6 +43,7 @@ export interface TrainingStep {
   gradients(): CartridgeGradients;
   /** A copy of rows and moments. */
   state(): TrainingState;
+  /** Takes over rows and moments and forgets accumulated gradients. */
   restore(state: TrainingState): void;
   dispose(): void;
 }

@@ -1,0 +1,244 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { gitSha1, HubStandIn, STAND_IN_COMMIT, sendBytes, sendJson, sha256Of } from '../../../test/support/hub-stand-in.js';
+import type { ProgressEvent } from '../../core/progress.js';
+import { type PullOptions, pullModel } from './pull-model.js';
+import { listModels, resolveModel } from './resolve-model.js';
+
+const small = Buffer.from('{"a": 1}\n');
+const model = randomBytes(300_000);
+const other = randomBytes(1000);
+
+let hub: HubStandIn;
+let cacheFolder: string;
+let events: ProgressEvent[];
+
+beforeEach(async () => {
+  hub = await HubStandIn.start({ 'config.json': small, 'model-Q8_0.gguf': model, 'model-Q4_K_M.gguf': other });
+  cacheFolder = await mkdtemp(join(tmpdir(), 'cartridges-hub-'));
+  events = [];
+});
+
+afterEach(async () => {
+  await hub.stop();
+  await rm(cacheFolder, { recursive: true, force: true });
+});
+
+const pull = (options: Partial<PullOptions> = {}) =>
+  pullModel({
+    repo: 'org/model',
+    endpoint: hub.endpoint,
+    cacheFolder,
+    retry: { attempts: 3, delayMs: 1 },
+    onProgress: (event) => events.push(event),
+    ...options,
+  });
+
+const repoFolder = () => join(cacheFolder, 'models--org--model');
+const blobPath = (bytes: Buffer) => join(repoFolder(), 'blobs', sha256Of(bytes));
+const isStorage = (url: string | undefined) => url?.startsWith('/storage/');
+
+describe('pullModel', () => {
+  it('puts the preferred quantisation into the standard cache and says which', async () => {
+    const pulled = await pull();
+    expect(pulled).toMatchObject({ file: 'model-Q8_0.gguf', commit: STAND_IN_COMMIT, cached: false, sizeBytes: model.length });
+    expect(pulled.alternatives).toEqual(['model-Q4_K_M.gguf']);
+    expect(await readFile(pulled.path)).toEqual(model);
+    expect(await readlink(pulled.path)).toBe(join('..', '..', 'blobs', sha256Of(model)));
+    expect(await readFile(join(repoFolder(), 'refs', 'main'), 'utf8')).toBe(STAND_IN_COMMIT);
+    expect(events.find((event) => event.kind === 'note')).toMatchObject({ message: expect.stringContaining('model-Q8_0.gguf') });
+    expect(events.at(-1)).toMatchObject({ kind: 'end', stage: 'download' });
+  });
+
+  it('does not download again what is there', async () => {
+    await pull();
+    hub.requests.length = 0;
+    expect(await pull()).toMatchObject({ cached: true });
+    expect(hub.requests.filter(({ line }) => line.includes('resolve'))).toEqual([]);
+  });
+
+  it('takes a file by a part of its name, and checks a small file by its git hash', async () => {
+    expect((await pull({ file: 'q4_k_m' })).file).toBe('model-Q4_K_M.gguf');
+    const pulled = await pull({ file: 'config.json' });
+    expect(await readlink(pulled.path)).toContain(gitSha1(small));
+  });
+
+  it('continues an interrupted download where it stopped', async () => {
+    const controller = new AbortController();
+    hub.intercept = (request, response) => {
+      if (!isStorage(request.url)) return false;
+      response.writeHead(200, { 'content-length': model.length }).write(model.subarray(0, 100_000));
+      return true;
+    };
+    const onProgress = (event: ProgressEvent) => event.kind === 'progress' && event.done === 100_000 && controller.abort();
+    await expect(pull({ signal: controller.signal, onProgress })).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect((await readFile(`${blobPath(model)}.incomplete`)).length).toBe(100_000);
+
+    hub.intercept = () => false;
+    const pulled = await pull();
+    expect(hub.requests.find(({ line, range }) => isStorage(line.slice(4)) && range)?.range).toBe('bytes=100000-');
+    expect(await readFile(pulled.path)).toEqual(model);
+    expect(existsSync(`${blobPath(model)}.incomplete`)).toBe(false);
+  });
+
+  it('continues by itself when the connection breaks, and starts over when the server ignores the range', async () => {
+    let breaks = 0;
+    hub.intercept = (request, response) => {
+      if (!isStorage(request.url) || breaks >= 2) return false;
+      breaks += 1;
+      // The second answer ignores the range: status 200, all bytes from the first on.
+      response.writeHead(200, { 'content-length': model.length });
+      response.write(model.subarray(0, 50_000 * breaks), () => response.destroy());
+      return true;
+    };
+    expect(await readFile((await pull()).path)).toEqual(model);
+    expect(events.filter((event) => event.kind === 'warning').length).toBe(2);
+  });
+
+  it('tries again after a busy server, but not for ever', async () => {
+    let busy = 2;
+    hub.intercept = (_request, response) => {
+      if (busy-- <= 0) return false;
+      response.writeHead(503, { 'retry-after': '0' }).end();
+      return true;
+    };
+    await pull();
+    busy = Number.POSITIVE_INFINITY;
+    hub.requests.length = 0;
+    await expect(pull()).rejects.toMatchObject({ code: 'DOWNLOAD_FAILED', message: expect.stringContaining('tried 3 times') });
+    expect(hub.requests.length).toBe(3);
+  });
+
+  it('deletes bytes with a wrong hash and keeps the cache clean', async () => {
+    const damaged = Buffer.from(model);
+    damaged[7] = (damaged[7] as number) ^ 1;
+    hub.intercept = (request, response) => {
+      if (!isStorage(request.url)) return false;
+      sendBytes(response, damaged, request.headers.range);
+      return true;
+    };
+    await expect(pull()).rejects.toMatchObject({ code: 'DOWNLOAD_FAILED', message: expect.stringContaining('damaged') });
+    expect(await readdir(join(repoFolder(), 'blobs'))).toEqual([]);
+    expect(existsSync(join(repoFolder(), 'snapshots'))).toBe(false);
+  });
+
+  it('refuses a server that announces another hash, or sends too much', async () => {
+    hub.intercept = (request, response) => {
+      if (!request.url?.includes('/resolve/')) return false;
+      response.writeHead(302, { location: '/storage/model-Q8_0.gguf', 'x-linked-etag': `"${'0'.repeat(64)}"` }).end();
+      return true;
+    };
+    await expect(pull()).rejects.toMatchObject({ message: expect.stringContaining('another hash') });
+    hub.intercept = (request, response) => {
+      if (!isStorage(request.url)) return false;
+      response.writeHead(200).end(Buffer.concat([model, small]));
+      return true;
+    };
+    await expect(pull()).rejects.toMatchObject({ message: expect.stringContaining('more than the 300000 bytes') });
+  });
+
+  it('sends the token to the hub and not to the host it redirects to', async () => {
+    const storage = await HubStandIn.start({ 'model-Q8_0.gguf': model });
+    hub.storage = storage.endpoint;
+    await pull({ token: 'hf_secret' });
+    await storage.stop();
+    expect(new Set(hub.requests.map(({ authorization }) => authorization))).toEqual(new Set(['Bearer hf_secret']));
+    expect(storage.requests.map(({ authorization }) => authorization)).toEqual([undefined]);
+  });
+
+  it.each([
+    [404, 'does not exist', 'check the name'],
+    [401, 'refused access', 'HF_TOKEN'],
+    [403, 'refused access', 'HF_TOKEN'],
+    [418, 'answered 418', undefined],
+  ])('explains status %i at once', async (status, message, hint) => {
+    hub.intercept = (_request, response) => {
+      response.writeHead(status).end();
+      return true;
+    };
+    const error = await pull().catch((thrown) => thrown);
+    expect(error).toMatchObject({ code: 'DOWNLOAD_FAILED', message: expect.stringContaining(message) });
+    if (hint) expect(error.hint).toContain(hint);
+    expect(hub.requests.length).toBe(1);
+  });
+
+  it('says when the hub cannot be reached', async () => {
+    const gone = await HubStandIn.start();
+    const { endpoint } = gone;
+    await gone.stop();
+    await expect(pull({ endpoint })).rejects.toMatchObject({
+      code: 'DOWNLOAD_FAILED',
+      hint: expect.stringContaining('connection'),
+    });
+  });
+
+  it.each(['../../evil.gguf', '/etc/evil.gguf', 'a\\..\\evil.gguf', 'C:evil.gguf', 'a//b.gguf'])(
+    'refuses the file name %j',
+    async (path) => {
+      hub.files.set(path, other);
+      await expect(pull()).rejects.toMatchObject({ code: 'DOWNLOAD_FAILED', message: expect.stringContaining('plain path') });
+      expect(existsSync(repoFolder())).toBe(false);
+    },
+  );
+
+  it('refuses a hash that is not one, because it becomes a file name', async () => {
+    hub.intercept = (request, response) => {
+      if (!request.url?.includes('/tree/')) return false;
+      sendJson(response, [{ type: 'file', path: 'm.gguf', size: 3, oid: '../../../evil' }]);
+      return true;
+    };
+    await expect(pull()).rejects.toMatchObject({ code: 'DOWNLOAD_FAILED', message: expect.stringContaining('no hash') });
+  });
+
+  it('follows the pages of a long listing', async () => {
+    const entry = (path: string, bytes: Buffer) => ({ type: 'file', path, size: bytes.length, oid: gitSha1(bytes) });
+    hub.intercept = (request, response) => {
+      if (!request.url?.includes('/tree/')) return false;
+      if (request.url.includes('cursor=2')) sendJson(response, [entry('model-Q8_0.gguf', model)]);
+      else sendJson(response, [entry('config.json', small)], { link: `<${hub.endpoint}${request.url}&cursor=2>; rel="next"` });
+      return true;
+    };
+    expect((await pull()).file).toBe('model-Q8_0.gguf');
+  });
+
+  it.each(['model', 'org/../model', 'org/mo--del', 'https://host/org/model'])('refuses the repository name %j', async (repo) => {
+    await expect(pull({ repo })).rejects.toMatchObject({ code: 'INVALID_OPTION' });
+  });
+});
+
+describe('resolveModel and listModels', () => {
+  it('find what was pulled, whole or by a part of the file name', async () => {
+    const { path } = await pull();
+    const q4 = await pull({ file: 'Q4' });
+    expect(await resolveModel('org/model', cacheFolder)).toBe(path);
+    expect(await resolveModel('org/model:q4', cacheFolder)).toBe(q4.path);
+    const models = await listModels(cacheFolder);
+    expect(models.map(({ name }) => name)).toEqual(['pocket', 'org/model:model-Q4_K_M.gguf', 'org/model:model-Q8_0.gguf']);
+    expect(models[2]?.sizeBytes).toBe(model.length);
+  });
+
+  it('takes a path as it is and knows the pocket model', async () => {
+    const path = join(cacheFolder, 'mine.gguf');
+    await writeFile(path, other);
+    expect(await resolveModel(path, cacheFolder)).toBe(path);
+    expect(existsSync(await resolveModel('pocket', cacheFolder))).toBe(true);
+  });
+
+  it('says how to get a model that is missing', async () => {
+    await expect(resolveModel('org/model:Q8_0', cacheFolder)).rejects.toMatchObject({
+      code: 'FILE_NOT_FOUND',
+      hint: 'cartridges models pull org/model Q8_0',
+    });
+    await expect(resolveModel('models/nothing.gguf', cacheFolder)).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' });
+  });
+
+  it('leaves out a link whose bytes were deleted', async () => {
+    await pull();
+    await rm(blobPath(model));
+    expect((await listModels(cacheFolder)).map(({ name }) => name)).toEqual(['pocket']);
+  });
+});

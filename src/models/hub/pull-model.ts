@@ -1,0 +1,102 @@
+import { stat } from 'node:fs/promises';
+import type { ProgressListener, RunOptions } from '../../core/progress.js';
+import { chooseModelFile, isModelFile } from './choose-model-file.js';
+import { downloadBlob } from './download-blob.js';
+import { HubCache } from './hub-cache.js';
+import { HubClient } from './hub-client.js';
+import { checkInnerPath, checkRepositoryName, listRepository, type RepositoryFile } from './repository.js';
+import { DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry.js';
+
+export interface PullOptions extends RunOptions {
+  /** `organisation/name` on the hub. */
+  repo: string;
+  /** The file, or a part of its name that only one GGUF has, such as `Q4_K_M`. Without it the best quantisation is chosen. */
+  file?: string;
+  /** Branch, tag or commit; `main` by default. */
+  revision?: string;
+  /** Address of the hub. */
+  endpoint: string;
+  /** Sent to the hub itself and never to a host it redirects to. */
+  token?: string;
+  /** Folder of the Hugging Face cache. */
+  cacheFolder: string;
+  retry?: RetryPolicy;
+}
+
+export interface PulledModel {
+  repo: string;
+  /** Path inside the repository. */
+  file: string;
+  commit: string;
+  /** Path on this machine. */
+  path: string;
+  sizeBytes: number;
+  /** It was in the cache already. */
+  cached: boolean;
+  /** Other GGUF files of the repository. */
+  alternatives: string[];
+}
+
+/**
+ * Downloads a model from a Hugging Face hub into the standard cache. An interrupted download continues where it stopped; every
+ * file is checked by its hash before it gets its name.
+ *
+ * @throws {CartridgesError}  `DOWNLOAD_FAILED`, `INVALID_INPUT` (no GGUF, or several that match), `DISK_FULL`, `CANCELLED`.
+ */
+export async function pullModel(options: PullOptions): Promise<PulledModel> {
+  const { repo, revision = 'main', onProgress = () => {} } = options;
+  checkRepositoryName(repo);
+  checkInnerPath(revision, 'INVALID_OPTION', 'the revision');
+  const client = createClient(options, onProgress);
+  const { commit, files } = await listRepository(client, repo, revision);
+  const paths = files.map((file) => file.path);
+  const chosen = chooseModelFile(paths, options.file, repo);
+  const file = files.find(({ path }) => path === chosen) as RepositoryFile;
+  const alternatives = paths.filter((path) => isModelFile(path) && path !== chosen).sort();
+  if (options.file === undefined && alternatives.length > 0) {
+    const message = `took ${chosen} of ${alternatives.length + 1} files; name another one to get it: ${alternatives.join(', ')}`;
+    onProgress({ kind: 'note', stage: 'download', message });
+  }
+
+  const cache = new HubCache(options.cacheFolder);
+  const blob = cache.blobPath(repo, file.digest.hex);
+  const cached = await hasSize(blob, file.sizeBytes);
+  if (!cached) await download(client, repo, commit, file, blob, onProgress);
+  const path = await cache.addToSnapshot(repo, revision, commit, file.path, blob);
+  return { repo, file: file.path, commit, path, sizeBytes: file.sizeBytes, cached, alternatives };
+}
+
+function createClient(options: PullOptions, onProgress: ProgressListener): HubClient {
+  const { endpoint, token, signal, retry = DEFAULT_RETRY_POLICY } = options;
+  const onRetry = (message: string) => onProgress({ kind: 'warning', stage: 'download', message });
+  return new HubClient({
+    endpoint,
+    ...(token === undefined ? {} : { token }),
+    retry: { policy: retry, onRetry, ...(signal === undefined ? {} : { signal }) },
+  });
+}
+
+async function download(
+  client: HubClient,
+  repo: string,
+  commit: string,
+  file: RepositoryFile,
+  target: string,
+  onProgress: ProgressListener,
+): Promise<void> {
+  const stage = 'download';
+  const started = performance.now();
+  const total = file.sizeBytes;
+  const url = `${client.endpoint}/${repo}/resolve/${commit}/${file.path.split('/').map(encodeURIComponent).join('/')}`;
+  onProgress({ kind: 'start', stage, message: `${repo} ${file.path}`, total });
+  const onBytes = (done: number) => onProgress({ kind: 'progress', stage, done, total });
+  await downloadBlob({ client, url, file, target, onBytes });
+  const seconds = (performance.now() - started) / 1000;
+  onProgress({ kind: 'end', stage, message: `${file.path} is complete, its hash is right`, seconds });
+}
+
+/** A blob gets its name only after its hash was right, so its size tells enough. */
+async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.size === sizeBytes;
+}

@@ -1,0 +1,137 @@
+import { join } from 'node:path';
+import type { ModelFingerprint } from '../cartridge/cartridge.js';
+import { fingerprintOf } from '../cartridge/fingerprint.js';
+import { hashWeights } from '../cartridge/weights-hash.js';
+import { cacheFolder } from '../core/environment.js';
+import { CartridgesError } from '../core/errors.js';
+import type { RunOptions } from '../core/progress.js';
+import type { EngineSettings, InferenceEngine } from '../inference/inference-engine.js';
+import { LanguageModel } from '../inference/language-model.js';
+import { ChatFraming } from '../models/chat-framing.js';
+import { FrozenModel, type WeightTypes } from '../models/frozen-model.js';
+import { type GgufFile, readGguf } from '../models/gguf.js';
+import { resolveModel } from '../models/hub/resolve-model.js';
+import { type ModelConfig, readModelConfig } from '../models/model-config.js';
+import { type ModelRecommendations, readModelRecommendations } from '../models/model-folder.js';
+import type { LlamaTokenizer } from '../models/tokenizer.js';
+import { loadPromptSet, type PromptSet } from '../self-study/seed-prompts.js';
+import { Backend } from '../tensor/backend.js';
+import { bufferTypeNamed, type DeviceProfile, PRODUCT_TYPES, type ProductTypeName, profileDevice } from '../tensor/device-profile.js';
+
+export interface ModelSessionOptions {
+  /** A GGUF, `org/name[:file]` in the Hugging Face cache, or `pocket`. */
+  model: string;
+  device?: string;
+  threads?: number;
+}
+
+interface Parts {
+  path: string;
+  gguf: GgufFile;
+  config: ModelConfig;
+  fingerprint: ModelFingerprint;
+  languageModel: LanguageModel;
+  framing: ChatFraming;
+  prompts: PromptSet;
+  recommendations: ModelRecommendations;
+}
+
+/**
+ * A model with everything that the stages of a job share: what its file says, its tokenizer and framing, libllama's copy of
+ * the weights for inference, and the student's for training, which is loaded when it is first asked for.
+ */
+export class ModelSession {
+  readonly path: string;
+  readonly gguf: GgufFile;
+  readonly config: ModelConfig;
+  readonly fingerprint: ModelFingerprint;
+  readonly languageModel: LanguageModel;
+  readonly framing: ChatFraming;
+  readonly prompts: PromptSet;
+  readonly recommendations: ModelRecommendations;
+  readonly #options: ModelSessionOptions;
+  #backend: Backend | undefined;
+  #student: FrozenModel | undefined;
+  #profile: DeviceProfile | undefined;
+
+  private constructor(options: ModelSessionOptions, parts: Parts) {
+    this.#options = options;
+    this.path = parts.path;
+    this.gguf = parts.gguf;
+    this.config = parts.config;
+    this.fingerprint = parts.fingerprint;
+    this.languageModel = parts.languageModel;
+    this.framing = parts.framing;
+    this.prompts = parts.prompts;
+    this.recommendations = parts.recommendations;
+  }
+
+  /** Opens a model. Throws `FILE_NOT_FOUND`, `INVALID_MODEL`, `UNSUPPORTED_MODEL` or `CANCELLED`. */
+  static async open(options: ModelSessionOptions, run: RunOptions = {}): Promise<ModelSession> {
+    const path = await resolveModel(options.model);
+    const gguf = readGguf(path);
+    const config = readModelConfig(gguf);
+    const fingerprint = fingerprintOf(gguf, await hashWeights(gguf, cacheFolder(), run));
+    const prompts = await loadPromptSet(path);
+    const recommendations = await readModelRecommendations(path);
+    const languageModel = await LanguageModel.load({ ...options, modelPath: path, ...run });
+    const framing = createFraming(gguf, languageModel.tokenizer);
+    return new ModelSession(options, { path, gguf, config, fingerprint, languageModel, framing, prompts, recommendations });
+  }
+
+  get tokenizer(): LlamaTokenizer {
+    return this.languageModel.tokenizer;
+  }
+
+  /** Tokens that the model reads well: what its GGUF says, or less where the model's folder knows better. */
+  get contextTokens(): number {
+    return Math.min(this.config.contextLength, this.recommendations.usefulContextTokens ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** What was measured to choose the student's weight type; undefined before {@link student}. */
+  get profile(): DeviceProfile | undefined {
+    return this.#profile;
+  }
+
+  createEngine(settings: EngineSettings): Promise<InferenceEngine> {
+    return this.languageModel.createContext(settings);
+  }
+
+  /** The frozen model that a cartridge is trained in front of, loaded once in the type that the device multiplies fastest. */
+  async student(weightType: 'auto' | ProductTypeName = 'auto', run: RunOptions = {}): Promise<FrozenModel> {
+    if (this.#student) return this.#student;
+    this.#backend ??= new Backend(this.#options);
+    const types = await this.#weightTypes(this.#backend, weightType);
+    this.#student = await FrozenModel.load(this.#backend, this.gguf, types, run);
+    return this.#student;
+  }
+
+  async dispose(): Promise<void> {
+    await this.#student?.dispose();
+    this.#backend?.dispose();
+    await this.languageModel.dispose();
+  }
+
+  async #weightTypes(backend: Backend, weightType: 'auto' | ProductTypeName): Promise<WeightTypes> {
+    if (weightType !== 'auto') return { forward: PRODUCT_TYPES[weightType], transposed: PRODUCT_TYPES[weightType] };
+    const { embedding: inputs, feedForward: outputs } = this.config;
+    this.#profile = await profileDevice(backend, { inputs, outputs, cachePath: join(cacheFolder(), 'device-profiles.json') });
+    const { type, bufferType } = this.#profile.chosen;
+    const handle = bufferTypeNamed(backend, bufferType);
+    return { forward: type, transposed: type, ...(handle && { bufferType: handle }) };
+  }
+}
+
+function createFraming(gguf: GgufFile, tokenizer: LlamaTokenizer): ChatFraming {
+  if (!gguf.metadata.has('tokenizer.chat_template')) {
+    throw new CartridgesError('UNSUPPORTED_MODEL', `${gguf.path} has no chat template`, {
+      hint: 'use an instruction-tuned model; a base model cannot hold the conversations that a cartridge is made from',
+    });
+  }
+  return new ChatFraming({
+    template: gguf.string('tokenizer.chat_template'),
+    bosToken: tokenizer.bosText,
+    eosToken: tokenizer.eosText,
+    tokenizer,
+  });
+}

@@ -1,0 +1,86 @@
+import type { ModelRecommendations } from '../models/model-folder.js';
+import type { TrainSettings } from '../training/train.js';
+import { defaultLearningRate } from '../training/schedule.js';
+import type { Settings } from './settings.js';
+
+/** Rows for each square root of the corpus' length: a longer text is told in relatively fewer rows. */
+const ROWS_PER_ROOT_TOKEN = 4;
+const ROW_MULTIPLE = 16;
+const MIN_ROWS = 16;
+const MAX_ROWS = 2_048;
+
+/** Size of a cartridge for a corpus: 4 √tokens, a multiple of 16, at most a quarter of the corpus and 2,048. */
+export function defaultTokenCount(corpusTokens: number): number {
+  const wanted = Math.min(ROWS_PER_ROOT_TOKEN * Math.sqrt(corpusTokens), corpusTokens / 4, MAX_ROWS);
+  return Math.max(MIN_ROWS, Math.round(wanted / ROW_MULTIPLE) * ROW_MULTIPLE);
+}
+
+export interface SynthesisPlan {
+  conversations: number;
+  chunkMinTokens: number;
+  chunkMaxTokens: number;
+  questionMaxTokens: number;
+  answerMaxTokens: number;
+}
+
+/** One attempted conversation for so many corpus tokens; duplicates are dropped later. */
+const CORPUS_TOKENS_PER_CONVERSATION = 0.8;
+const MIN_CONVERSATIONS = 256;
+const MAX_CONVERSATIONS = 65_536;
+const DEFAULT_CHUNK_TOKENS = 512;
+
+/** What self-study asks for, settings first, then the model's recommendations, then the length of the corpus. */
+export function planSynthesis(corpusTokens: number, settings: Settings, recommended: ModelRecommendations): SynthesisPlan {
+  const { synthesis } = settings;
+  const chunkMaxTokens = synthesis.chunkMaxTokens ?? recommended.chunkMaxTokens ?? DEFAULT_CHUNK_TOKENS;
+  const wanted = Math.ceil(corpusTokens / CORPUS_TOKENS_PER_CONVERSATION);
+  return {
+    conversations: synthesis.conversations ?? Math.min(MAX_CONVERSATIONS, Math.max(MIN_CONVERSATIONS, wanted)),
+    chunkMaxTokens,
+    chunkMinTokens: synthesis.chunkMinTokens ?? Math.min(Math.ceil(chunkMaxTokens / 2), chunkMaxTokens),
+    questionMaxTokens: recommended.questionMaxTokens ?? synthesis.questionMaxTokens,
+    answerMaxTokens: recommended.answerMaxTokens ?? synthesis.answerMaxTokens,
+  };
+}
+
+/** Supervised tokens of an update where nothing else is said. */
+const DEFAULT_BATCH_TOKENS = 1_024;
+/** Times that the supervised tokens of the dataset are seen; small datasets need more updates than that gives. */
+const DEFAULT_PASSES = 6;
+const MIN_STEPS = 300;
+const MAX_STEPS = 20_000;
+
+export interface TrainingPlan {
+  /** Supervised tokens that one update shall see. */
+  batchTokens: number;
+  steps: number;
+  learningRate: number;
+}
+
+/** Updates and learning rate, settings first, then the model's recommendations, then the size of the dataset. */
+export function planTraining(supervisedTokens: number, settings: Settings, recommended: ModelRecommendations): TrainingPlan {
+  const { training } = settings;
+  const batchTokens = training.batchTokens ?? recommended.batchTokens ?? DEFAULT_BATCH_TOKENS;
+  const passes = Math.ceil((DEFAULT_PASSES * supervisedTokens) / batchTokens);
+  return {
+    batchTokens,
+    steps: training.steps ?? Math.min(MAX_STEPS, Math.max(MIN_STEPS, passes)),
+    learningRate: training.learningRate ?? recommended.learningRate ?? defaultLearningRate(batchTokens),
+  };
+}
+
+/** Everything that the train loop wants to know, from a plan and the number of packs that one update takes. */
+export function trainSettings(plan: TrainingPlan, packsPerStep: number, settings: Settings): TrainSettings {
+  const { training, seed } = settings;
+  return {
+    seed,
+    steps: plan.steps,
+    learningRate: plan.learningRate,
+    warmupSteps: training.warmupSteps ?? Math.min(20, Math.ceil(plan.steps / 20)),
+    decay: training.decay,
+    finalShare: 0.05,
+    packsPerStep,
+    validateEverySteps: Math.max(10, Math.ceil(plan.steps / 10)),
+    checkpointEverySteps: training.checkpointEverySteps,
+  };
+}

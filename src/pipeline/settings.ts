@@ -1,0 +1,89 @@
+import { z } from 'zod';
+
+const count = z.int().min(1);
+const share = z.number().min(0).max(1);
+const path = z.string().min(1);
+
+/** Settings of self-study. */
+const synthesisSettings = z.strictObject({
+  conversations: count.max(10_000_000).optional().describe('conversations to attempt; chosen from the length of the corpus'),
+  concurrency: count.max(4096).default(32).describe('conversations at once; it changes rounding, so it is recorded'),
+  temperature: z.number().min(0).max(10).default(0.7).describe('temperature of the questions; answers are greedy'),
+  questionMaxTokens: count.max(65_536).default(96).describe('longest question'),
+  answerMaxTokens: count.max(65_536).default(256).describe('longest answer'),
+  topLogprobs: z.int().min(0).max(1000).default(20).describe('log-probabilities kept for each answered token'),
+  minProbabilityMass: share.gt(0).default(0.99).describe('log-probabilities of a token are cut at this mass'),
+  chunkMinTokens: count.optional().describe('shortest piece of the corpus that a conversation is about'),
+  chunkMaxTokens: count.optional().describe('longest piece of the corpus that a conversation is about'),
+  keepDuplicates: z.boolean().default(false).describe('keep a question that was asked before'),
+});
+
+/** Settings of context distillation. */
+const trainingSettings = z.strictObject({
+  tokens: count.max(1_000_000).optional().describe('size of the cartridge (p); chosen from the length of the corpus'),
+  frozenTokens: z.int().min(0).default(1).describe('rows at the start that are not trained'),
+  initializer: z
+    .enum(['first-tokens', 'sampled-chunks', 'text', 'matched-random', 'random', 'cartridge'])
+    .default('first-tokens')
+    .describe('what the rows start from'),
+  initializerText: path.optional().describe('file with the text for the initializer `text`; a built-in one without it'),
+  initializerCartridge: path.optional().describe('file for the initializer `cartridge`'),
+  steps: count.optional().describe('optimiser steps; chosen from the dataset'),
+  learningRate: z.number().gt(0).max(10).optional().describe('peak learning rate; chosen from the tokens a step'),
+  warmupSteps: z.int().min(0).optional().describe('steps in which the learning rate rises'),
+  decay: z.enum(['cosine', 'linear', 'none']).default('cosine').describe('how the learning rate falls'),
+  batchTokens: count.optional().describe('supervised tokens a step'),
+  packTokens: count.optional().describe('tokens that run together; more need more memory'),
+  loss: z
+    .enum(['token-mean', 'entry-mean', 'next-token'])
+    .default('token-mean')
+    .describe('distillation averaged over tokens or over log-prob entries, or next-token loss'),
+  gradientClip: z.number().min(0).default(0).describe('largest norm of the gradient; 0 is no limit'),
+  validationShare: share.max(0.5).default(0.1).describe('conversations held out to measure the validation KL'),
+  checkpointEverySteps: count.default(50).describe('steps between checkpoints'),
+  weightType: z
+    .enum(['auto', 'q8_0', 'bf16', 'f16', 'f32'])
+    .default('auto')
+    .describe('type in which frozen weights are multiplied; auto measures'),
+});
+
+/** Settings of an evaluation. */
+const evaluationSettings = z.strictObject({
+  maxTokens: count.max(65_536).default(64).describe('longest answer'),
+  questions: path.optional().describe('JSONL file of questions about the corpus'),
+  unanswerable: path.optional().describe('JSONL file of questions that the corpus does not answer'),
+  general: path.optional().describe('JSONL file of questions that need no corpus'),
+});
+
+/**
+ * Every setting with its limits and default. A setting without a default is chosen from the corpus and the model when it is
+ * left out. Keys that are not here are refused.
+ */
+export const settingsSchema = z.strictObject({
+  model: path.optional().describe('GGUF file, org/name[:file] on the hub, or pocket'),
+  device: path.default('auto').describe('auto, cpu, or the name of a device'),
+  threads: z.int().min(0).max(4096).default(0).describe('processor threads; 0 is one for each processor'),
+  seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of everything random'),
+  outputFolder: path.default('runs').describe('folder that gets a folder for each run'),
+  minutes: z.number().gt(0).max(100_000).optional().describe('bound of a whole build in minutes'),
+  cartridgeType: z.enum(['f32', 'f16', 'bf16']).default('f16').describe('number type of the cartridge file'),
+  synthesis: synthesisSettings.prefault({}),
+  training: trainingSettings.prefault({}),
+  evaluation: evaluationSettings.prefault({}),
+});
+
+/** All settings, defaults filled in. */
+export type Settings = z.output<typeof settingsSchema>;
+/** Settings as a user writes them: everything may be left out. */
+export type SettingsInput = z.input<typeof settingsSchema>;
+
+/**
+ * Gives a config file its types.
+ *
+ * @example
+ * // cartridges.config.ts
+ * export default defineConfig({ model: 'Qwen/Qwen3-0.6B-GGUF', training: { tokens: 512 } });
+ */
+export function defineConfig(settings: SettingsInput): SettingsInput {
+  return settings;
+}

@@ -1,0 +1,74 @@
+import type { RunOptions } from '../core/progress.js';
+import { chunkDocuments } from '../corpus/chunker.js';
+import { LocalChatClient } from '../inference/local-chat-client.js';
+import { type SynthesisReport, synthesize } from '../self-study/synthesize.js';
+import type { TokenizedCorpus } from './corpus-source.js';
+import type { ModelSession } from './model-session.js';
+import { planSynthesis, type SynthesisPlan } from './plan.js';
+import type { Settings } from './settings.js';
+
+export interface SynthesizeDatasetOptions extends RunOptions {
+  session: ModelSession;
+  corpus: TokenizedCorpus;
+  settings: Settings;
+  /** The dataset's folder; one with shards of the same synthesis is continued. */
+  folder: string;
+  plan?: SynthesisPlan;
+}
+
+/** Tokens of a system frame and of two turns around chunk, question and answer; generous. */
+const FRAMING_TOKENS = 96;
+/** Cells that the cache may have at most: what does not fit waits its turn. */
+const MAX_CACHE_TOKENS = 65_536;
+
+/** Self-study of a corpus with the model as both roles and as teacher. Throws as `synthesize` does. */
+export async function synthesizeDataset(options: SynthesizeDatasetOptions): Promise<SynthesisReport> {
+  const { session, corpus, settings, folder, onProgress, signal } = options;
+  const plan = options.plan ?? planSynthesis(corpus.tokens, settings, session.recommendations);
+  const { synthesis } = settings;
+  const chunks = chunkDocuments(corpus.documents, session.tokenizer, {
+    minTokens: plan.chunkMinTokens,
+    maxTokens: plan.chunkMaxTokens,
+  });
+  const conversationTokens = plan.chunkMaxTokens + plan.questionMaxTokens + plan.answerMaxTokens + FRAMING_TOKENS;
+  const engine = await session.createEngine({
+    contextTokens: Math.min(MAX_CACHE_TOKENS, synthesis.concurrency * conversationTokens),
+    maxRequests: Math.min(128, synthesis.concurrency),
+  });
+  try {
+    return await synthesize({
+      folder,
+      chunks,
+      prompts: session.prompts,
+      client: new LocalChatClient({ engine, framing: session.framing }),
+      settings: {
+        conversations: plan.conversations,
+        concurrency: synthesis.concurrency,
+        seed: settings.seed,
+        temperatureA: synthesis.temperature,
+        maxTokensA: plan.questionMaxTokens,
+        maxTokensB: plan.answerMaxTokens,
+        topLogprobs: synthesis.topLogprobs,
+        minProbabilityMass: synthesis.minProbabilityMass,
+        duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
+      },
+      teacher: describeTeacher(session),
+      ...(onProgress && { onProgress }),
+      ...(signal && { signal }),
+    });
+  } finally {
+    await engine.dispose();
+  }
+}
+
+/** What the answers depend on besides settings: threads and device change rounding, so a dataset is the same only with them. */
+function describeTeacher(session: ModelSession): Record<string, unknown> {
+  const { languageModel, fingerprint, framing } = session;
+  return {
+    model: fingerprint,
+    framing: { name: framing.name, hash: framing.hash },
+    engine: languageModel.engine.versions,
+    device: languageModel.device.description,
+    threads: languageModel.threads,
+  };
+}
