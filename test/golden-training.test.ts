@@ -1,13 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { buildForward } from '../src/models/forward.js';
 import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
 import { readGguf } from '../src/models/gguf.js';
 import { readModelConfig } from '../src/models/model-config.js';
+import { type KeyValueRows, runForward } from '../src/models/run-forward.js';
 import { GgmlType } from '../src/native/ggml.js';
 import { Backend } from '../src/tensor/backend.js';
-import { CompiledGraph } from '../src/tensor/compiled-graph.js';
-import { Graph } from '../src/tensor/graph.js';
-import { TensorStore } from '../src/tensor/tensor-store.js';
 import { GraphStep } from '../src/training/graph-step.js';
 import type { Pack } from '../src/training/pack.js';
 import type { LossKind } from '../src/training/training-step.js';
@@ -72,7 +69,7 @@ describe.each(goldenNames())('%s', (name) => {
 
   test('logits, keys and values of a text without a prefix', async () => {
     const { token_ids: tokens, positions } = golden.text;
-    const result = await runForward(model, tokens, positions);
+    const result = await forward(model, tokens, positions);
     expect(largestDifference(result.logits, golden.tensors['text.logits']!)).toBeLessThan(TOLERANCE.logits);
     for (const kind of ['keys', 'values'] as const) {
       const expected = rowsByLayer(golden, `text.${kind}`, tokens.length);
@@ -85,7 +82,7 @@ describe.each(goldenNames())('%s', (name) => {
   test('logits of two conversations behind a cartridge', async () => {
     const { tokens, positions, segments } = golden.pack;
     const prefix = { keys: rowsByLayer(golden, 'cartridge.keys', rows), values: rowsByLayer(golden, 'cartridge.values', rows) };
-    const { logits } = await runForward(model, tokens, positions, prefix, segments);
+    const { logits } = await forward(model, tokens, positions, prefix, segments);
     expect(largestDifference(logits, golden.tensors['pack.logits']!)).toBeLessThan(TOLERANCE.logits);
   });
 
@@ -99,7 +96,7 @@ describe.each(goldenNames())('%s', (name) => {
       keys: join(rowsByLayer(golden, 'cartridge.keys', rows), rowsByLayer(golden, `compose.second.${keyTensor}`, second)),
       values: join(rowsByLayer(golden, 'cartridge.values', rows), rowsByLayer(golden, 'compose.second.values', second)),
     };
-    const { logits } = await runForward(model, golden.compose.tokens, golden.compose.positions, prefix);
+    const { logits } = await forward(model, golden.compose.tokens, golden.compose.positions, prefix);
     expect(largestDifference(logits, golden.tensors[expected]!)).toBeLessThan(TOLERANCE.logits);
   });
 
@@ -208,57 +205,12 @@ function goldenPack(golden: Golden): Pack {
   };
 }
 
-async function runForward(
-  model: FrozenModel,
-  tokens: number[],
-  positions: number[],
-  prefix?: { keys: Float32Array[]; values: Float32Array[] },
-  segments = tokens.map(() => 0),
-) {
-  const { embedding, kvHeads, headDimension, layers, vocabularySize } = model.config;
-  const rows = (prefix?.keys[0]?.length ?? 0) / (kvHeads * headDimension);
-  const store = new TensorStore(model.backend, 3 + 2 * layers);
-  const inputs = {
-    embeddings: store.declare(GgmlType.F32, embedding, tokens.length),
-    positions: store.declare(GgmlType.I32, tokens.length),
-    mask: store.declare(GgmlType.F32, rows + tokens.length, tokens.length),
-  };
-  const declareRows = (layer: Float32Array) => ({ layer, tensor: store.declare(GgmlType.F32, headDimension, kvHeads, rows) });
-  const keys = (prefix?.keys ?? []).map(declareRows);
-  const values = (prefix?.values ?? []).map(declareRows);
-  store.allocate('a test');
-  store.write(inputs.embeddings, model.embed(Int32Array.from(tokens)));
-  store.write(inputs.positions, Int32Array.from(positions));
-  const mask = tokens.flatMap((_, row) => [
-    ...new Array<number>(rows).fill(0),
-    ...tokens.map((_token, column) => (column <= row && segments[column] === segments[row] ? 0 : Number.NEGATIVE_INFINITY)),
-  ]);
-  store.write(inputs.mask, Float32Array.from(mask));
-  for (const { layer, tensor } of [...keys, ...values]) store.write(tensor, layer);
-
-  const graph = new Graph(model.backend);
-  const { hidden, keyValues } = buildForward(graph, model, {
-    slots: 1,
-    slotTokens: tokens.length,
-    embeddings: graph.constant(inputs.embeddings),
-    positions: inputs.positions,
-    mask: inputs.mask,
-    ...(prefix && {
-      prefix: keys.map((key, layer) => ({ keys: graph.constant(key.tensor), values: graph.constant(values[layer]!.tensor) })),
-    }),
+function forward(model: FrozenModel, tokens: number[], positions: number[], prefix?: KeyValueRows, segments?: number[]) {
+  return runForward(model, {
+    tokens: Int32Array.from(tokens),
+    positions: Int32Array.from(positions),
+    wantLogits: true,
+    ...(prefix && { prefix }),
+    ...(segments && { segments: Int32Array.from(segments) }),
   });
-  const logits = graph.linear(model.head, hidden);
-  const outputs = keyValues.flatMap((layer) => [layer.keys.handle, layer.values.handle]);
-  const compiled = new CompiledGraph(graph, [logits.handle, ...outputs]);
-  await compiled.compute();
-  const read = (tensor: (typeof outputs)[number], count: number) => compiled.read(tensor, new Float32Array(count));
-  const rowValues = tokens.length * kvHeads * headDimension;
-  const result = {
-    logits: read(logits.handle, tokens.length * vocabularySize),
-    keys: keyValues.map((layer) => read(layer.keys.handle, rowValues)),
-    values: keyValues.map((layer) => read(layer.values.handle, rowValues)),
-  };
-  compiled.dispose();
-  store.dispose();
-  return result;
 }

@@ -42,7 +42,7 @@ export function readModelConfig(gguf: GgufFile): ModelConfig {
     rmsEpsilon: read('attention.layer_norm_rms_epsilon'),
     tiedEmbeddings: !gguf.tensors.has('output.weight'),
   };
-  refuseUnsupportedFeatures(gguf, architecture);
+  refuseUnsupportedFeatures(gguf, config);
   checkConfig(config, gguf.path);
   checkTensors(config, gguf);
   return config;
@@ -92,16 +92,20 @@ function checkConfig(config: ModelConfig, path: string): void {
 }
 
 /** Features of the family that the student's forward pass does not have must be refused, not ignored. */
-function refuseUnsupportedFeatures(gguf: GgufFile, architecture: string): void {
+function refuseUnsupportedFeatures(gguf: GgufFile, { architecture, headDimension }: ModelConfig): void {
   const refuse = (what: string): never => {
     throw new CartridgesError('UNSUPPORTED_MODEL', `${gguf.path} uses ${what}, which is not supported`);
   };
   if (gguf.number(`${architecture}.expert_count`, 0) > 0) refuse('a mixture of experts');
   if (gguf.metadata.has(`${architecture}.attention.sliding_window`)) refuse('sliding-window attention');
-  const scaling = gguf.metadata.has(`${architecture}.rope.scaling.type`)
-    ? gguf.string(`${architecture}.rope.scaling.type`)
-    : 'none';
+  const ownScaling = ['rope.scaling.factor', 'rope.scale_linear'].some((key) => gguf.metadata.has(`${architecture}.${key}`));
+  const scaling = gguf.string(`${architecture}.rope.scaling.type`, ownScaling ? 'linear' : 'none');
   if (scaling !== 'none') refuse(`RoPE scaling of type ${scaling}`);
+  // libllama ends the process for some architectures when RoPE turns only a part of a head.
+  const rotated = gguf.number(`${architecture}.rope.dimension_count`, headDimension);
+  if (rotated !== headDimension) refuse(`RoPE on ${rotated} of ${headDimension} values of a head`);
+  const valueLength = gguf.number(`${architecture}.attention.value_length`, headDimension);
+  if (valueLength !== headDimension) refuse(`values of ${valueLength} beside keys of ${headDimension}`);
 }
 
 function checkTensors(config: ModelConfig, gguf: GgufFile): void {

@@ -16,7 +16,13 @@ import { type ModelRecommendations, readModelRecommendations } from '../models/m
 import type { LlamaTokenizer } from '../models/tokenizer.js';
 import { loadPromptSet, type PromptSet } from '../self-study/seed-prompts.js';
 import { Backend } from '../tensor/backend.js';
-import { bufferTypeNamed, type DeviceProfile, PRODUCT_TYPES, type ProductTypeName, profileDevice } from '../tensor/device-profile.js';
+import {
+  bufferTypeNamed,
+  type DeviceProfile,
+  PRODUCT_TYPES,
+  type ProductTypeName,
+  profileDevice,
+} from '../tensor/device-profile.js';
 
 export interface ModelSessionOptions {
   /** A GGUF, `org/name[:file]` in the Hugging Face cache, or `pocket`. */

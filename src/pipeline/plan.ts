@@ -1,6 +1,6 @@
 import type { ModelRecommendations } from '../models/model-folder.js';
-import type { TrainSettings } from '../training/train.js';
 import { defaultLearningRate } from '../training/schedule.js';
+import type { TrainSettings } from '../training/train.js';
 import type { Settings } from './settings.js';
 
 /** Rows for each square root of the corpus' length: a longer text is told in relatively fewer rows. */

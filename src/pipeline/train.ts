@@ -4,7 +4,6 @@ import type { Cartridge } from '../cartridge/cartridge.js';
 import { readCartridge } from '../cartridge/cartridge-file.js';
 import { assertUsableWith } from '../cartridge/fingerprint.js';
 import { initializeRows } from '../cartridge/initializers/initialize.js';
-import type { Rows } from '../cartridge/initializers/text-rows.js';
 import { CartridgesError, toCartridgesError } from '../core/errors.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
@@ -56,7 +55,10 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
  */
 export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
   const { session, corpus, settings, folder } = options;
-  const run: RunOptions = { ...(options.onProgress && { onProgress: options.onProgress }), ...(options.signal && { signal: options.signal }) };
+  const run: RunOptions = {
+    ...(options.onProgress && { onProgress: options.onProgress }),
+    ...(options.signal && { signal: options.signal }),
+  };
   const started = performance.now();
   const tokenCount = settings.training.tokens ?? defaultTokenCount(corpus.tokens);
   checkTokenCount(tokenCount, settings, session);
@@ -148,16 +150,24 @@ function splitExamples(conversations: Conversation[], session: ModelSession, set
   });
 }
 
-async function initialRows(options: TrainCartridgeOptions, model: Awaited<ReturnType<ModelSession['student']>>, tokenCount: number, run: RunOptions) {
+async function initialRows(
+  options: TrainCartridgeOptions,
+  model: Awaited<ReturnType<ModelSession['student']>>,
+  tokenCount: number,
+  run: RunOptions,
+) {
   const { session, corpus, settings } = options;
   const { initializer, initializerText, initializerCartridge } = settings.training;
-  let rows: Rows | undefined;
+  let rows: Cartridge | undefined;
   if (initializer === 'cartridge') {
     if (!initializerCartridge) throw new CartridgesError('INVALID_OPTION', 'training.initializerCartridge names no file');
     rows = await readCartridge(initializerCartridge);
-    assertUsableWith(rows as Cartridge, session.fingerprint, { allowQuantization: false });
+    assertUsableWith(rows, session.fingerprint, { allowQuantization: false });
   }
-  const text = initializerText === undefined ? undefined : await readFile(initializerText, 'utf8').catch((error) => Promise.reject(toCartridgesError(error)));
+  const text =
+    initializerText === undefined
+      ? undefined
+      : await readFile(initializerText, 'utf8').catch((error) => Promise.reject(toCartridgesError(error)));
   return initializeRows(
     {
       name: initializer,
@@ -198,13 +208,20 @@ async function affordableSteps(
 function checkTokenCount(tokenCount: number, settings: Settings, session: ModelSession): void {
   const { frozenTokens } = settings.training;
   if (frozenTokens >= tokenCount) {
-    throw new CartridgesError('INVALID_OPTION', `${frozenTokens} frozen rows leave nothing to train in a cartridge of ${tokenCount}`);
+    throw new CartridgesError(
+      'INVALID_OPTION',
+      `${frozenTokens} frozen rows leave nothing to train in a cartridge of ${tokenCount}`,
+    );
   }
   const { contextLength } = session.config;
   if (tokenCount < contextLength) return;
-  throw new CartridgesError('CONTEXT_OVERFLOW', `a cartridge of ${tokenCount} tokens leaves no room in a context of ${contextLength}`, {
-    hint: `use --tokens below ${contextLength}`,
-  });
+  throw new CartridgesError(
+    'CONTEXT_OVERFLOW',
+    `a cartridge of ${tokenCount} tokens leaves no room in a context of ${contextLength}`,
+    {
+      hint: `use --tokens below ${contextLength}`,
+    },
+  );
 }
 
 function countSupervised(examples: readonly TrainingExample[]): number {

@@ -4,8 +4,9 @@ import type { Random } from '../../core/random.js';
 import type { Tokenizer } from '../../core/tokenizer.js';
 import type { ChatFraming } from '../../models/chat-framing.js';
 import type { FrozenModel } from '../../models/frozen-model.js';
+import type { KeyValueRows } from '../../models/run-forward.js';
 import { matchedRandomRows, normalRows } from './random-rows.js';
-import { computeTextRows, type Rows } from './text-rows.js';
+import { computeTextRows } from './text-rows.js';
 import { UNRELATED_TEXT } from './unrelated-text.js';
 
 /**
@@ -25,13 +26,13 @@ export interface InitializerInput {
   framing: ChatFraming;
   tokenizer: Tokenizer;
   corpusText: string;
-  /** Rows that the cartridge will have, exactly. */
+  /** KeyValueRows that the cartridge will have, exactly. */
   tokenCount: number;
   random: Random;
   /** For `text`. */
   text?: string;
   /** For `cartridge`. */
-  rows?: Rows;
+  rows?: KeyValueRows;
 }
 
 /** Tokens of one piece that `sampled-chunks` takes. */
@@ -39,8 +40,8 @@ const SAMPLED_PIECE_TOKENS = 24;
 /** Tokens from which `matched-random` takes its mean and deviation. */
 const STATISTICS_TOKENS = 256;
 
-/** Rows for a new cartridge, exactly `tokenCount` of them. Throws `INVALID_OPTION` when the input cannot give them. */
-export async function initializeRows(input: InitializerInput, options: RunOptions = {}): Promise<Rows> {
+/** KeyValueRows for a new cartridge, exactly `tokenCount` of them. Throws `INVALID_OPTION` when the input cannot give them. */
+export async function initializeRows(input: InitializerInput, options: RunOptions = {}): Promise<KeyValueRows> {
   const { model, tokenCount, random, corpusText } = input;
   switch (input.name) {
     case 'first-tokens':
@@ -63,7 +64,12 @@ export async function initializeRows(input: InitializerInput, options: RunOption
   }
 }
 
-async function rowsOfFramedText(input: InitializerInput, text: string, tokenCount: number, options: RunOptions): Promise<Rows> {
+async function rowsOfFramedText(
+  input: InitializerInput,
+  text: string,
+  tokenCount: number,
+  options: RunOptions,
+): Promise<KeyValueRows> {
   if (text.trim() === '') throw new CartridgesError('INVALID_OPTION', 'the text of the initializer is empty');
   // A text that is too short is told again: the number of rows is a promise.
   let repeated = text;
@@ -87,7 +93,7 @@ function sampleText({ tokenizer, corpusText, tokenCount }: InitializerInput): st
   }).join('\n');
 }
 
-function rowsOfCartridge({ rows, tokenCount, model }: InitializerInput): Rows {
+function rowsOfCartridge({ rows, tokenCount, model }: InitializerInput): KeyValueRows {
   const rowValues = model.config.kvHeads * model.config.headDimension;
   const available = (rows?.keys[0]?.length ?? 0) / rowValues;
   if (!rows || available < tokenCount) {

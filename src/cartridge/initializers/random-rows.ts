@@ -1,9 +1,9 @@
 import type { Random } from '../../core/random.js';
 import type { ModelConfig } from '../../models/model-config.js';
-import type { Rows } from './text-rows.js';
+import type { KeyValueRows } from '../../models/run-forward.js';
 
 /** Standard normal rows, as upstream's `KVFromRandomVectors` draws them. */
-export function normalRows(config: ModelConfig, tokenCount: number, random: Random): Rows {
+export function normalRows(config: ModelConfig, tokenCount: number, random: Random): KeyValueRows {
   const draw = () => {
     const length = tokenCount * config.kvHeads * config.headDimension;
     return Float32Array.from({ length }, () => random.normal());
@@ -15,7 +15,7 @@ export function normalRows(config: ModelConfig, tokenCount: number, random: Rand
  * Normal rows with the mean and the deviation that the model's own rows of a text have, per layer, head and dimension. Keys
  * are taken as they are rotated, so slow frequencies keep their mean and fast ones have mean near zero.
  */
-export function matchedRandomRows(config: ModelConfig, sample: Rows, tokenCount: number, random: Random): Rows {
+export function matchedRandomRows(config: ModelConfig, sample: KeyValueRows, tokenCount: number, random: Random): KeyValueRows {
   const draw = (layer: Float32Array) => drawLike(layer, config.kvHeads * config.headDimension, tokenCount, random);
   return { keys: sample.keys.map(draw), values: sample.values.map(draw) };
 }

@@ -8,7 +8,7 @@ import { HubCache } from './hub-cache.js';
 import { isRepositoryName } from './repository.js';
 
 /** Name of the small model that comes with the package. */
-export const POCKET_MODEL = 'pocket';
+const POCKET_MODEL = 'pocket';
 
 export interface LocalModel {
   /** What `resolveModel` takes: `pocket`, or `org/name:file`. */

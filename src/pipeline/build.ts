@@ -1,0 +1,135 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { Cartridge } from '../cartridge/cartridge.js';
+import { writeCartridge } from '../cartridge/cartridge-file.js';
+import { writeJsonAtomic } from '../core/files.js';
+import { sha256Json } from '../core/hashing.js';
+import { packageVersion } from '../core/package.js';
+import type { RunOptions } from '../core/progress.js';
+import type { SynthesisReport } from '../self-study/synthesize.js';
+import type { TokenizedCorpus } from './corpus-source.js';
+import type { ModelSession } from './model-session.js';
+import { planSynthesis, type SynthesisPlan } from './plan.js';
+import type { Settings } from './settings.js';
+import { synthesizeDataset } from './synthesize.js';
+import { type TrainedCartridge, trainCartridge } from './train.js';
+
+export interface BuildOptions extends RunOptions {
+  session: ModelSession;
+  corpus: TokenizedCorpus;
+  settings: Settings;
+  /** The cartridge is written here. */
+  output: string;
+}
+
+/** What `cartridges build --json` prints. */
+export interface BuildResult {
+  path: string;
+  /** Rows of the cartridge. */
+  tokens: number;
+  /** Conversations that passed the filters. */
+  conversations: number;
+  /** Of the dataset, each counted once. */
+  supervisedTokens: number;
+  steps: number;
+  /** KL divergence from the teacher on held-out conversations, nats a token; null when none were held out. */
+  validationKl: number | null;
+  seconds: { synthesize: number; train: number; total: number };
+}
+
+export interface Build {
+  result: BuildResult;
+  cartridge: Cartridge;
+}
+
+/** Of the time that a build may take, the part that self-study may take. */
+const SYNTHESIS_SHARE = 0.35;
+/** Kept back for loading, writing and the end of the last step. */
+const RESERVE_SHARE = 0.05;
+
+/**
+ * From a corpus to a cartridge file: self-study, distillation, writing. The work lies in a run folder whose name follows from
+ * everything that the result depends on, so the same call continues what an interrupted one has finished.
+ */
+export async function buildCartridge(options: BuildOptions): Promise<Build> {
+  const { session, corpus, settings, output } = options;
+  const run = {
+    ...(options.onProgress && { onProgress: options.onProgress }),
+    ...(options.signal && { signal: options.signal }),
+  };
+  const started = performance.now();
+  const secondsSince = (time: number) => (performance.now() - time) / 1000;
+  const folder = runFolder(options);
+  await mkdir(folder, { recursive: true });
+  const budget = settings.minutes === undefined ? undefined : settings.minutes * 60 * (1 - RESERVE_SHARE);
+
+  const plan = await fitSynthesis(options, folder, budget);
+  const synthesisStarted = performance.now();
+  await synthesizeDataset({ session, corpus, settings, folder: join(folder, 'dataset'), plan, ...run });
+  const synthesize = secondsSince(synthesisStarted);
+
+  const trainingStarted = performance.now();
+  const trained = await trainCartridge({
+    session,
+    corpus,
+    settings,
+    dataset: join(folder, 'dataset'),
+    folder: join(folder, 'training'),
+    resume: true,
+    ...(budget !== undefined && { maxSeconds: Math.max(1, budget - secondsSince(started)) }),
+    ...run,
+  });
+  await writeCartridge(output, trained.cartridge, { dtype: settings.cartridgeType });
+  const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(started) };
+  return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
+}
+
+function toResult(output: string, trained: TrainedCartridge, seconds: BuildResult['seconds']): BuildResult {
+  const { result, cartridge, conversations, supervisedTokens } = trained;
+  return {
+    path: output,
+    tokens: cartridge.tokenCount,
+    conversations,
+    supervisedTokens,
+    steps: result.steps,
+    validationKl: Number.isNaN(result.validationKl) ? null : result.validationKl,
+    seconds,
+  };
+}
+
+function runFolder({ session, corpus, settings, output }: BuildOptions): string {
+  const { outputFolder, ...relevant } = settings;
+  const identity = sha256Json({
+    settings: { ...relevant, model: undefined, evaluation: undefined },
+    corpus: corpus.contentHash,
+    model: session.fingerprint,
+    version: packageVersion(),
+  });
+  return join(outputFolder, `${basename(output).replace(/\.safetensors$/, '')}-${identity.slice(0, 10)}`);
+}
+
+/**
+ * With a time limit the number of conversations must follow from the machine's speed: one group is made and timed. The number
+ * is kept in the run folder, so that a continued build plans the same.
+ */
+async function fitSynthesis(options: BuildOptions, folder: string, budget: number | undefined): Promise<SynthesisPlan> {
+  const { session, corpus, settings } = options;
+  const plan = planSynthesis(corpus.tokens, settings, session.recommendations);
+  if (budget === undefined || settings.synthesis.conversations !== undefined) return plan;
+  const path = join(folder, 'plan.json');
+  const kept = await readFile(path, 'utf8').catch(() => undefined);
+  if (kept !== undefined) return JSON.parse(kept);
+  const { concurrency } = settings.synthesis;
+  const probe: SynthesisReport = await synthesizeDataset({
+    session,
+    corpus,
+    settings,
+    folder: join(folder, 'speed-probe'),
+    plan: { ...plan, conversations: concurrency },
+    ...(options.signal && { signal: options.signal }),
+  });
+  const affordable = Math.floor((budget * SYNTHESIS_SHARE) / (probe.seconds / concurrency));
+  const fitted = { ...plan, conversations: Math.max(concurrency, Math.min(plan.conversations, affordable)) };
+  await writeJsonAtomic(path, fitted);
+  return fitted;
+}

@@ -1,0 +1,89 @@
+import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { cacheFolder, readEnvironment } from '../core/environment.js';
+import { toCartridgesError } from '../core/errors.js';
+import { packageVersion } from '../core/package.js';
+import { listModels } from '../models/hub/resolve-model.js';
+import { gpuPackageNames, listDevices } from '../native/devices.js';
+import { type Engine, loadEngine } from '../native/engine.js';
+import { ENGINE_PACKAGE_VERSION, enginePackageName, packageBinaries } from '../native/engine-files.js';
+import { Backend } from '../tensor/backend.js';
+import { type ProductSpeed, profileDevice } from '../tensor/device-profile.js';
+
+export interface DoctorReport {
+  version: string;
+  node: string;
+  machine: { processor: string; processors: number; memoryBytes: number; freeMemoryBytes: number };
+  engine: { folder: string; llama: string; ggml: string } | undefined;
+  devices: { name: string; description: string; kind: string; memoryBytes: number; freeMemoryBytes: number }[];
+  /** Matrix products with a frozen weight of each type on the device that `auto` takes. */
+  products: { chosen: string; measured: ProductSpeed[] } | undefined;
+  models: string[];
+  folders: { cache: string; hub: string };
+  /** What is missing and the command that gets it; empty when nothing is. */
+  advice: { problem: string; command: string; required: boolean }[];
+}
+
+/** A product of the size that small models have. */
+const MEASURED_INPUTS = 576;
+const MEASURED_OUTPUTS = 1_536;
+
+/** Looks at everything that this package needs, and says for what is missing how to get it. It never throws for a missing part. */
+export async function examine(options: { device?: string; threads?: number } = {}): Promise<DoctorReport> {
+  const advice: DoctorReport['advice'] = [];
+  const engine = tryLoadEngine(advice);
+  const environment = readEnvironment();
+  adviseGpuPackages(advice, engine);
+  return {
+    version: packageVersion(),
+    node: process.version,
+    machine: {
+      processor: cpus()[0]?.model ?? 'unknown',
+      processors: availableParallelism(),
+      memoryBytes: totalmem(),
+      freeMemoryBytes: freemem(),
+    },
+    engine: engine && { folder: engine.files.folder, ...engine.versions },
+    devices: engine
+      ? listDevices(engine).map(({ name, description, kind, memoryTotal, memoryFree }) => {
+          return { name, description, kind, memoryBytes: memoryTotal, freeMemoryBytes: memoryFree };
+        })
+      : [],
+    products: engine && (await measureProducts(options)),
+    models: (await listModels().catch(() => [])).map(({ name }) => name),
+    folders: { cache: cacheFolder(), hub: environment.hubCacheFolder },
+    advice,
+  };
+}
+
+function tryLoadEngine(advice: DoctorReport['advice']): Engine | undefined {
+  try {
+    return loadEngine();
+  } catch (thrown) {
+    const error = toCartridgesError(thrown);
+    const command = error.hint ?? `npm install --no-save ${enginePackageName()}@${ENGINE_PACKAGE_VERSION}`;
+    advice.push({ problem: error.message, command, required: true });
+    return undefined;
+  }
+}
+
+function adviseGpuPackages(advice: DoctorReport['advice'], engine: Engine | undefined): void {
+  if (!engine || listDevices(engine).some(({ kind }) => kind === 'gpu')) return;
+  for (const name of gpuPackageNames()) {
+    const isInstalled = packageBinaries(name) !== undefined;
+    const problem = isInstalled
+      ? `${name} is installed, but its driver or runtime was not found`
+      : `no GPU is used: for a ${name.endsWith('cuda') ? 'NVIDIA GPU (CUDA 13 runtime and driver)' : 'GPU with a Vulkan driver'}`;
+    const command = isInstalled ? 'install the GPU driver of your system' : `npm install --no-save ${name}@${ENGINE_PACKAGE_VERSION}`;
+    advice.push({ problem, command, required: false });
+  }
+}
+
+async function measureProducts(options: { device?: string; threads?: number }): Promise<DoctorReport['products']> {
+  const backend = new Backend(options);
+  try {
+    const { chosen, measured } = await profileDevice(backend, { inputs: MEASURED_INPUTS, outputs: MEASURED_OUTPUTS });
+    return { chosen: chosen.name, measured };
+  } finally {
+    backend.dispose();
+  }
+}

@@ -1,0 +1,160 @@
+import type { Cartridge } from '../cartridge/cartridge.js';
+import { throwIfAborted } from '../core/errors.js';
+import type { RunOptions } from '../core/progress.js';
+import { type ConditionResult, evaluateCondition, type QuestionSets } from '../evaluation/condition-eval.js';
+import { CONDITION_TITLES, CONDITIONS, type ConditionName, type PerCondition } from '../evaluation/conditions.js';
+import type { EvaluationReport, ReportedAnswer } from '../evaluation/report.js';
+import { BUILT_IN_REFUSALS } from '../evaluation/scoring.js';
+import type { CartridgeHandle } from '../inference/cartridge-handle.js';
+import type { InferenceEngine } from '../inference/inference-engine.js';
+import { ConditionAnswerer } from './condition-answerer.js';
+import type { TokenizedCorpus } from './corpus-source.js';
+import type { ModelSession } from './model-session.js';
+
+export interface EvaluateOptions extends RunOptions {
+  session: ModelSession;
+  cartridge: Cartridge;
+  /** As the report names it. */
+  cartridgePath: string;
+  corpus: TokenizedCorpus;
+  sets: QuestionSets;
+  /** Longest answer in tokens. */
+  maxTokens: number;
+}
+
+export interface Evaluation {
+  report: EvaluationReport;
+  answers: ReportedAnswer[];
+  results: PerCondition<ConditionResult>;
+}
+
+/** Questions that are answered at the same time. */
+const CONCURRENT_QUESTIONS = 16;
+/** Room for a question with its framing. */
+const QUESTION_TOKENS = 256;
+
+/**
+ * Asks the same questions in four conditions: without the text, with the whole text, with the text cut to the cartridge's
+ * size, and with the cartridge. Accuracy and perplexity are measured with many questions at once and the shared context
+ * computed once; times with one question alone and nothing cached, as a first user meets them.
+ */
+export async function evaluateCartridge(options: EvaluateOptions): Promise<Evaluation> {
+  const { session, cartridge, corpus, maxTokens } = options;
+  const started = performance.now();
+  const seconds: Record<string, number> = {};
+  const answerRoom = QUESTION_TOKENS + maxTokens;
+  const full = encodeFullText(session, corpus.text, answerRoom);
+  const engine = await session.createEngine({
+    contextTokens: full.tokens.length + cartridge.tokenCount + CONCURRENT_QUESTIONS * answerRoom,
+    maxRequests: CONCURRENT_QUESTIONS,
+  });
+  try {
+    const handle = await engine.loadCartridge(cartridge);
+    const prefixes: PerCondition<Prefix> = {
+      none: { tokens: new Int32Array(0) },
+      full,
+      truncated: { tokens: session.framing.encodeSystemPrefix(corpus.text, cartridge.tokenCount) },
+      cartridge: { tokens: new Int32Array(0), handle },
+    };
+    const results = {} as PerCondition<ConditionResult>;
+    for (const condition of CONDITIONS) {
+      throwIfAborted(options.signal);
+      const before = performance.now();
+      results[condition] = await evaluateOne(condition, prefixes[condition], engine, options);
+      seconds[condition] = (performance.now() - before) / 1000;
+      options.onProgress?.({
+        kind: 'end',
+        stage: 'evaluate',
+        message: describe(condition, results[condition]),
+        seconds: seconds[condition],
+      });
+    }
+    seconds['total'] = (performance.now() - started) / 1000;
+    return { report: toReport(options, results, seconds), answers: allAnswers(results), results };
+  } finally {
+    await engine.dispose();
+  }
+}
+
+interface Prefix {
+  tokens: Int32Array;
+  handle?: CartridgeHandle;
+  cut?: boolean;
+}
+
+/** The text in the system message; of one that does not fit the tail is kept. */
+function encodeFullText(session: ModelSession, text: string, answerRoom: number): Prefix {
+  const whole = session.framing.encodeSystemPrefix(text);
+  const room = session.config.contextLength - answerRoom;
+  if (whole.length <= room) return { tokens: whole };
+  return { tokens: session.framing.encodeSystemPrefix(text, room, 'end'), cut: true };
+}
+
+async function evaluateOne(
+  condition: ConditionName,
+  prefix: Prefix,
+  engine: InferenceEngine,
+  options: EvaluateOptions,
+): Promise<ConditionResult> {
+  const { session, cartridge, sets, maxTokens, onProgress, signal } = options;
+  const answerer = new ConditionAnswerer({
+    engine,
+    framing: session.framing,
+    prefix: prefix.tokens,
+    bos: condition === 'none',
+    maxTokens,
+    ...(prefix.handle && { cartridge: prefix.handle }),
+  });
+  await answerer.measureTimes(sets.questions, signal);
+  const contextTokens = condition === 'cartridge' ? cartridge.tokenCount : prefix.tokens.length;
+  return evaluateCondition({
+    subject: {
+      condition,
+      answerer,
+      scorer: answerer,
+      kvBytes: contextTokens * engine.kvBytesPerToken,
+      ...(prefix.cut && { cut: true }),
+    },
+    sets,
+    refusals: session.prompts.refusals.length > 0 ? session.prompts.refusals : BUILT_IN_REFUSALS,
+    ...(onProgress && { onProgress }),
+    ...(signal && { signal }),
+  });
+}
+
+function toReport(
+  { cartridge, cartridgePath, corpus, sets }: EvaluateOptions,
+  results: PerCondition<ConditionResult>,
+  seconds: Record<string, number>,
+): EvaluationReport {
+  const per = <T>(value: (result: ConditionResult) => T | null | undefined): Partial<PerCondition<T>> =>
+    Object.fromEntries(
+      CONDITIONS.flatMap((condition) => {
+        const measured = value(results[condition]);
+        return measured === null || measured === undefined ? [] : [[condition, measured]];
+      }),
+    );
+  return {
+    cartridge: { path: cartridgePath, tokens: cartridge.tokenCount },
+    corpus: { tokens: corpus.tokens },
+    questions: sets.questions.length,
+    seconds: { ...seconds, total: seconds['total'] ?? 0 },
+    conditions: per((result) => result.report) as EvaluationReport['conditions'],
+    compression: results.full.report.kvBytes / results.cartridge.report.kvBytes,
+    abstention: per((result) => result.unanswerable?.abstentionRate),
+    general: per((result) => result.general?.accuracy),
+  };
+}
+
+function allAnswers(results: PerCondition<ConditionResult>): ReportedAnswer[] {
+  return CONDITIONS.flatMap((condition) =>
+    (['questions', 'unanswerable', 'general'] as const).flatMap((set) =>
+      (results[condition][set]?.rows ?? []).map((row) => ({ ...row, condition, set })),
+    ),
+  );
+}
+
+function describe(condition: ConditionName, { report }: ConditionResult): string {
+  const accuracy = report.accuracy === null ? 'no questions' : `accuracy ${(report.accuracy * 100).toFixed(0)} %`;
+  return `${CONDITION_TITLES[condition]}: ${accuracy}`;
+}

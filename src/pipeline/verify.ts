@@ -1,0 +1,158 @@
+import type { Cartridge } from '../cartridge/cartridge.js';
+import { CartridgesError } from '../core/errors.js';
+import type { RunOptions } from '../core/progress.js';
+import { logitsOf } from '../inference/score.js';
+import type { FrozenModel } from '../models/frozen-model.js';
+import { runForward } from '../models/run-forward.js';
+import type { ModelSession } from './model-session.js';
+
+/** How far two models' logits of the same tokens lie apart. */
+export interface LogitDifference {
+  /** max |Δ logit| */
+  largest: number;
+  /** Mean KL divergence of libllama from the student, nats a token. */
+  meanKl: number;
+  /** Share of tokens whose most probable token agrees, of those where the two best are not within 0.5. */
+  agreement: number;
+}
+
+export interface GateCheck extends LogitDifference {
+  /** How libllama ran. */
+  engine: 'f32 cache, plain attention' | 'f16 cache, flash attention';
+  tolerance: { largest?: number; meanKl: number; agreement: number };
+  passed: boolean;
+}
+
+export interface VerifyReport {
+  model: string;
+  quantization: string;
+  cartridgeTokens: number;
+  tokens: number;
+  checks: GateCheck[];
+  passed: boolean;
+}
+
+export interface VerifyOptions extends RunOptions {
+  session: ModelSession;
+  cartridge: Cartridge;
+  /** Read behind the cartridge by both. */
+  text: string;
+  weightType?: 'auto' | 'f32';
+}
+
+const VERIFIED_TOKENS = 64;
+/** Best tokens that lie closer than this may change places by rounding. */
+const CLOSE_LOGITS = 0.5;
+
+/**
+ * The equivalence gate: the student that a cartridge was trained with and the libllama that serves it must agree on the logits
+ * behind the same rows. Tolerances follow the type of the weights: with quantised ones libllama rounds activations to 8 bits,
+ * so agreement is judged by the divergence.
+ */
+export async function verifyEquivalence(options: VerifyOptions): Promise<VerifyReport> {
+  const { session, cartridge, signal } = options;
+  const prompt = session.framing.encodeTurns([{ role: 'user', content: options.text }], { addGenerationPrompt: true, bos: false });
+  const tokens = prompt.subarray(0, VERIFIED_TOKENS);
+  const student = await session.student(options.weightType ?? 'auto', options);
+  const expected = await studentLogits(student, cartridge, tokens);
+  const checks: GateCheck[] = [];
+  for (const exact of [true, false]) {
+    const engine = await session.createEngine({
+      contextTokens: cartridge.tokenCount + tokens.length,
+      maxRequests: 1,
+      cacheType: exact ? 'f32' : 'f16',
+      flashAttention: !exact,
+    });
+    try {
+      const handle = await engine.loadCartridge(cartridge);
+      const found = await logitsOf(engine, tokens, { cartridges: [handle], ...(signal && { signal }) });
+      checks.push(judge(expected, found, session, exact));
+    } finally {
+      await engine.dispose();
+    }
+  }
+  return {
+    model: session.path,
+    quantization: session.fingerprint.quantization,
+    cartridgeTokens: cartridge.tokenCount,
+    tokens: tokens.length,
+    checks,
+    passed: checks.every((check) => check.passed),
+  };
+}
+
+/** Throws `GATE_FAILED` that says by how much, for a report that did not pass. */
+export function assertEquivalence(report: VerifyReport): void {
+  const failed = report.checks.find((check) => !check.passed);
+  if (!failed) return;
+  const { largest, meanKl, agreement, engine } = failed;
+  throw new CartridgesError(
+    'GATE_FAILED',
+    `student and libllama disagree (${engine}): max |Δlogit| ${largest.toExponential(2)}, KL ${meanKl.toExponential(2)}, ` +
+      `${(agreement * 100).toFixed(0)} % of the best tokens agree`,
+    { hint: 'do not serve this cartridge with this build; please report the model and the figures' },
+  );
+}
+
+/** Logits of two runs over the same tokens, [tokens, vocabulary] each. */
+export function compareLogits(expected: Float32Array, found: Float32Array, vocabularySize: number): LogitDifference {
+  const rows = expected.length / vocabularySize;
+  let [largest, klSum, clear, agreeing] = [0, 0, 0, 0];
+  for (let row = 0; row < rows; row++) {
+    const a = expected.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+    const b = found.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+    for (let i = 0; i < a.length; i++) largest = Math.max(largest, Math.abs(a[i]! - b[i]!));
+    klSum += divergence(a, b);
+    const [best, second] = twoBest(a);
+    if (a[best]! - a[second]! < CLOSE_LOGITS) continue;
+    clear++;
+    if (twoBest(b)[0] === best) agreeing++;
+  }
+  return { largest, meanKl: klSum / rows, agreement: clear === 0 ? 1 : agreeing / clear };
+}
+
+async function studentLogits(student: FrozenModel, cartridge: Cartridge, tokens: Int32Array): Promise<Float32Array> {
+  const { logits } = await runForward(student, { tokens, prefix: cartridge, wantLogits: true });
+  return logits;
+}
+
+function judge(expected: Float32Array, found: Float32Array, session: ModelSession, exact: boolean): GateCheck {
+  const difference = compareLogits(expected, found, session.config.vocabularySize);
+  const tolerance = toleranceOf(session, exact);
+  const passed =
+    difference.largest <= (tolerance.largest ?? Number.POSITIVE_INFINITY) &&
+    difference.meanKl <= tolerance.meanKl &&
+    difference.agreement >= tolerance.agreement;
+  const engine = exact ? 'f32 cache, plain attention' : 'f16 cache, flash attention';
+  return { engine, ...difference, tolerance, passed };
+}
+
+function toleranceOf({ fingerprint, profile }: ModelSession, exact: boolean): GateCheck['tolerance'] {
+  const types = [fingerprint.quantization, (profile?.chosen.name ?? 'f32').toUpperCase()];
+  if (types.every((type) => type === 'F32')) return { largest: exact ? 1e-4 : 0.05, meanKl: 1e-4, agreement: 1 };
+  if (types.every((type) => type === 'F32' || type === 'F16')) return { largest: 0.1, meanKl: 1e-4, agreement: 1 };
+  return { meanKl: 0.02, agreement: 0.9 };
+}
+
+function divergence(a: Float32Array, b: Float32Array): number {
+  const [normA, normB] = [logNormalizer(a), logNormalizer(b)];
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += Math.exp(a[i]! - normA) * (a[i]! - normA - (b[i]! - normB));
+  return sum;
+}
+
+function logNormalizer(logits: Float32Array): number {
+  const largest = logits[twoBest(logits)[0]]!;
+  let sum = 0;
+  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - largest);
+  return largest + Math.log(sum);
+}
+
+function twoBest(logits: Float32Array): [number, number] {
+  let [best, second] = logits[0]! >= logits[1]! ? [0, 1] : [1, 0];
+  for (let i = 2; i < logits.length; i++) {
+    if (logits[i]! > logits[best]!) [best, second] = [i, best];
+    else if (logits[i]! > logits[second]!) second = i;
+  }
+  return [best, second];
+}
