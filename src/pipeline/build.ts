@@ -84,6 +84,25 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
 }
 
+export interface TrainAndWriteOptions extends BuildOptions {
+  /** Folder or Parquet file of conversations. */
+  dataset: string;
+  /** Continue the stopped run of the same output. */
+  resume: boolean;
+}
+
+/** The second half of a build, on a dataset that is there already. */
+export async function trainAndWrite(options: TrainAndWriteOptions): Promise<BuildResult> {
+  const { settings, output } = options;
+  const started = performance.now();
+  const folder = join(settings.outputFolder, basename(output).replace(/\.safetensors$/, ''));
+  const maxSeconds = settings.minutes === undefined ? {} : { maxSeconds: settings.minutes * 60 };
+  const trained = await trainCartridge({ ...options, folder, ...maxSeconds });
+  await writeCartridge(output, trained.cartridge, { dtype: settings.cartridgeType });
+  const train = (performance.now() - started) / 1000;
+  return toResult(output, trained, { synthesize: 0, train, total: train });
+}
+
 function toResult(output: string, trained: TrainedCartridge, seconds: BuildResult['seconds']): BuildResult {
   const { result, cartridge, conversations, supervisedTokens } = trained;
   return {

@@ -73,7 +73,9 @@ function adviseGpuPackages(advice: DoctorReport['advice'], engine: Engine | unde
     const problem = isInstalled
       ? `${name} is installed, but its driver or runtime was not found`
       : `no GPU is used: for a ${name.endsWith('cuda') ? 'NVIDIA GPU (CUDA 13 runtime and driver)' : 'GPU with a Vulkan driver'}`;
-    const command = isInstalled ? 'install the GPU driver of your system' : `npm install --no-save ${name}@${ENGINE_PACKAGE_VERSION}`;
+    const command = isInstalled
+      ? 'install the GPU driver of your system'
+      : `npm install --no-save ${name}@${ENGINE_PACKAGE_VERSION}`;
     advice.push({ problem, command, required: false });
   }
 }

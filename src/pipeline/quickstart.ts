@@ -32,7 +32,10 @@ const BUILD_MINUTES = 1.4;
 
 /** The whole path on the pocket model and a sample text: self-study, training, evaluation, answers. Everything is measured. */
 export async function quickstart(options: QuickstartOptions): Promise<QuickstartReport> {
-  const run = { ...(options.onProgress && { onProgress: options.onProgress }), ...(options.signal && { signal: options.signal }) };
+  const run = {
+    ...(options.onProgress && { onProgress: options.onProgress }),
+    ...(options.signal && { signal: options.signal }),
+  };
   const started = performance.now();
   const source = join(packageRoot, 'examples', 'corpora', options.corpus ?? DEFAULT_CORPUS);
   const settings = { ...options.settings, minutes: options.settings.minutes ?? BUILD_MINUTES };
@@ -75,7 +78,9 @@ async function readQuestionSets(folder: string) {
 }
 
 /** Questions spread over the file, as they come: right or wrong. */
-function shownAnswers(rows: readonly { question: { question: string; answer?: string | null }; reply: string; correct: boolean }[]) {
+function shownAnswers(
+  rows: readonly { question: { question: string; answer?: string | null }; reply: string; correct: boolean }[],
+) {
   const distance = Math.max(1, Math.floor(rows.length / SHOWN_ANSWERS));
   return Array.from({ length: Math.min(SHOWN_ANSWERS, rows.length) }, (_, index) => {
     const { question, reply, correct } = rows[index * distance]!;

@@ -51,7 +51,10 @@ const CLOSE_LOGITS = 0.5;
  */
 export async function verifyEquivalence(options: VerifyOptions): Promise<VerifyReport> {
   const { session, cartridge, signal } = options;
-  const prompt = session.framing.encodeTurns([{ role: 'user', content: options.text }], { addGenerationPrompt: true, bos: false });
+  const prompt = session.framing.encodeTurns([{ role: 'user', content: options.text }], {
+    addGenerationPrompt: true,
+    bos: false,
+  });
   const tokens = prompt.subarray(0, VERIFIED_TOKENS);
   const student = await session.student(options.weightType ?? 'auto', options);
   const expected = await studentLogits(student, cartridge, tokens);

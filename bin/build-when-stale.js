@@ -1,0 +1,61 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/**
+ * Compiles the sources of a clone when `dist/` is missing or older than they are. A build goes into a folder of its own that
+ * then takes the place of `dist/`, so builds that run at once do not mix. Ends the process with status 70 when it fails.
+ */
+export function buildWhenStale(packageRoot) {
+  if (!existsSync(join(packageRoot, 'src'))) return;
+  const newestSource = newestSourceTime(packageRoot);
+  if (isFresh(packageRoot, newestSource)) return;
+  process.stderr.write('building dist/ …\n');
+  const folder = join(packageRoot, '.cache', `build-${process.pid}`);
+  try {
+    compile(packageRoot, folder);
+    writeFileSync(join(folder, '.stamp'), String(newestSource));
+    // Another process may have finished the same build meanwhile; it may already run from it.
+    if (!isFresh(packageRoot, newestSource)) replaceFolder(join(packageRoot, 'dist'), folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Milliseconds of the last change of anything the build reads. Folders count too: their time tells of files that went away. */
+function newestSourceTime(packageRoot) {
+  const settings = readdirSync(packageRoot).filter((name) => /^(tsconfig.*|package)\.json$/.test(name));
+  const sources = readdirSync(join(packageRoot, 'src'), { recursive: true }).map((name) => join('src', name));
+  return Math.max(...['src', ...sources, ...settings].map((name) => statSync(join(packageRoot, name)).mtimeMs));
+}
+
+function isFresh(packageRoot, newestSource) {
+  const stamp = join(packageRoot, 'dist', '.stamp');
+  return existsSync(stamp) && Number(readFileSync(stamp, 'utf8')) >= newestSource;
+}
+
+function compile(packageRoot, folder) {
+  const compiler = join(packageRoot, 'node_modules', 'typescript', 'bin', 'tsc');
+  if (!existsSync(compiler)) {
+    fail('the dependencies are not installed', `run: npm ci --ignore-scripts (in ${packageRoot})`);
+  }
+  mkdirSync(folder, { recursive: true });
+  const project = join(packageRoot, 'tsconfig.build.json');
+  // The compiler's messages go to stderr: stdout belongs to the command.
+  const { status } = spawnSync(process.execPath, [compiler, '-p', project, '--outDir', folder], { stdio: ['ignore', 2, 2] });
+  if (status === 0) return;
+  rmSync(folder, { recursive: true, force: true });
+  fail('the sources do not compile', 'the messages above say where; npm run check shows them again');
+}
+
+function replaceFolder(target, replacement) {
+  const retired = `${replacement}-old`;
+  if (existsSync(target)) renameSync(target, retired);
+  renameSync(replacement, target);
+  rmSync(retired, { recursive: true, force: true });
+}
+
+function fail(message, hint) {
+  process.stderr.write(`error: ${message}\n  hint: ${hint}\n`);
+  process.exit(70);
+}

@@ -1,0 +1,53 @@
+import type { Command } from '@commander-js/extra-typings';
+import { CartridgesError } from '../../core/errors.js';
+import type { BuildResult } from '../../pipeline/build.js';
+import { SettingOption, withSettingsOptions } from '../options.js';
+import { runCommand } from '../run-command.js';
+import type { Terminal } from '../terminal.js';
+import { withSession } from '../with-session.js';
+
+/** `cartridges build SOURCE -o FILE`: all stages from a text to a cartridge. */
+export function addBuildCommand(program: Command, terminal: Terminal): void {
+  withSettingsOptions(
+    program
+      .command('build')
+      .description('make a cartridge from a text: self-study, then training')
+      .argument('<source>', 'text file or folder')
+      .requiredOption('-o, --output <file>', 'cartridge file to write')
+      .addOption(
+        new SettingOption('--tokens <p>', 'training.tokens', 'rows of the cartridge; by default from the length of the text'),
+      )
+      .addOption(new SettingOption('--minutes <m>', 'minutes', 'bound of the whole build'))
+      .addOption(new SettingOption('--conversations <n>', 'synthesis.conversations', 'conversations to attempt'))
+      .addOption(new SettingOption('--steps <n>', 'training.steps', 'optimiser steps')),
+  ).action((source, { output: path }, command) =>
+    runCommand(terminal, command, async ({ output, settings: resolve, run }) => {
+      const settings = await resolve();
+      checkCartridgePath(path);
+      await withSession(settings, run, async (session) => {
+        const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+        const { buildCartridge } = await import('../../pipeline/build.js');
+        const corpus = await loadCorpus(source, session.tokenizer, run);
+        const { result } = await buildCartridge({ session, corpus, settings, output: path, ...run });
+        output.result(result, () => describe(result, corpus.tokens, String(settings.model)));
+      });
+    }),
+  );
+}
+
+/** Throws `INVALID_OPTION` for a name that other commands would not take for a cartridge. */
+export function checkCartridgePath(path: string): void {
+  if (path.endsWith('.safetensors')) return;
+  throw new CartridgesError('INVALID_OPTION', `the output ${path} does not end in .safetensors`, {
+    hint: `use -o ${path}.cartridge.safetensors`,
+  });
+}
+
+function describe(result: BuildResult, corpusTokens: number, model: string): string {
+  const kl = result.validationKl === null ? '' : `, validation KL ${result.validationKl.toFixed(4)}`;
+  return [
+    `${result.path}: ${result.tokens} rows for a text of ${corpusTokens} tokens`,
+    `${result.conversations} conversations, ${result.steps} steps${kl}, ${result.seconds.total.toFixed(0)} s`,
+    `ask it: cartridges chat --model ${model} --cartridge ${result.path}`,
+  ].join('\n');
+}

@@ -1,0 +1,58 @@
+import type { Command } from '@commander-js/extra-typings';
+import { CartridgesError } from '../../core/errors.js';
+import { SettingOption, withSettingsOptions } from '../options.js';
+import { runCommand } from '../run-command.js';
+import type { Terminal } from '../terminal.js';
+import { withSession } from '../with-session.js';
+
+/** `cartridges evaluate`: the same questions without the text, with it, with it cut, and with the cartridge. */
+export function addEvaluateCommand(program: Command, terminal: Terminal): void {
+  withSettingsOptions(
+    program
+      .command('evaluate')
+      .description('measure a cartridge beside the full text, the text cut to its size, and no text')
+      .requiredOption('--cartridge <file>', 'cartridge file')
+      .requiredOption('--corpus <source>', 'the text that the cartridge stands for')
+      .addOption(new SettingOption('--questions <file>', 'evaluation.questions', 'JSONL: questions about the text'))
+      .addOption(
+        new SettingOption('--unanswerable <file>', 'evaluation.unanswerable', 'JSONL: questions that the text does not answer'),
+      )
+      .addOption(new SettingOption('--general <file>', 'evaluation.general', 'JSONL: questions that need no text'))
+      .addOption(new SettingOption('--max-tokens <n>', 'evaluation.maxTokens', 'longest answer'))
+      .option('--report <folder>', 'write report.json and answers.parquet there')
+      .option('--allow-quantization', 'take a cartridge of another quantisation of the same model'),
+  ).action(({ cartridge: path, corpus: source, report: folder, allowQuantization = false }, command) =>
+    runCommand(terminal, command, async ({ output, settings: resolve, run }) => {
+      const settings = await resolve();
+      const { questions, unanswerable, general, maxTokens } = settings.evaluation;
+      if (questions === undefined) {
+        throw new CartridgesError('INVALID_OPTION', 'no questions are named', { hint: 'add --questions FILE.jsonl' });
+      }
+      const { readQuestions } = await import('../../evaluation/questions.js');
+      const sets = {
+        questions: await readQuestions(questions),
+        ...(unanswerable !== undefined && { unanswerable: await readQuestions(unanswerable, { unanswerable: true }) }),
+        ...(general !== undefined && { general: await readQuestions(general) }),
+      };
+      await withSession(settings, run, async (session) => {
+        const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+        const { openCartridge } = await import('../../pipeline/open-cartridge.js');
+        const { evaluateCartridge } = await import('../../pipeline/evaluate.js');
+        const { formatReport, writeReport } = await import('../../evaluation/report.js');
+        const { cartridge } = await openCartridge(path, session, { allowQuantization });
+        const corpus = await loadCorpus(source, session.tokenizer, run);
+        const { report, answers } = await evaluateCartridge({
+          session,
+          cartridge,
+          cartridgePath: path,
+          corpus,
+          sets,
+          maxTokens,
+          ...run,
+        });
+        if (folder !== undefined) await writeReport(folder, report, answers);
+        output.result(report, () => formatReport(report));
+      });
+    }),
+  );
+}

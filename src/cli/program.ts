@@ -1,0 +1,41 @@
+import { Command } from '@commander-js/extra-typings';
+import { packageVersion } from '../core/package.js';
+import { addBuildCommand } from './commands/build.js';
+import { addChatCommand } from './commands/chat.js';
+import { addDoctorCommand } from './commands/doctor.js';
+import { addEvaluateCommand } from './commands/evaluate.js';
+import { addInspectCommand } from './commands/inspect.js';
+import { addModelsCommand } from './commands/models.js';
+import { addQuickstartCommand } from './commands/quickstart.js';
+import { addSettingsCommand } from './commands/settings.js';
+import { addSynthesizeCommand } from './commands/synthesize.js';
+import { addTrainCommand } from './commands/train.js';
+import { addVerifyCommand } from './commands/verify.js';
+import type { Terminal } from './terminal.js';
+
+/** The command line as data: every command with its options. Parsing throws CommanderError and never ends the process. */
+export function createProgram(terminal: Terminal): Command {
+  const program = new Command('cartridges')
+    .description('Train a small KV cache once per text and use it in place of the text.')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('--help', 'show this text')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+      // The message is in the CommanderError, and is written with all other errors.
+      outputError: () => {},
+    });
+  addBuildCommand(program, terminal);
+  addQuickstartCommand(program, terminal);
+  addSynthesizeCommand(program, terminal);
+  addTrainCommand(program, terminal);
+  addEvaluateCommand(program, terminal);
+  addChatCommand(program, terminal);
+  addVerifyCommand(program, terminal);
+  addDoctorCommand(program, terminal);
+  addInspectCommand(program, terminal);
+  addModelsCommand(program, terminal);
+  addSettingsCommand(program, terminal);
+  return program;
+}

@@ -1,0 +1,49 @@
+import type { CommandUnknownOpts } from '@commander-js/extra-typings';
+import { readEnvironment } from '../core/environment.js';
+import type { RunOptions } from '../core/progress.js';
+import type { Settings } from '../pipeline/settings.js';
+import { listenForInterrupt } from './interrupt.js';
+import type { OutputFlags } from './options.js';
+import { Output } from './output.js';
+import { ProgressDisplay } from './progress-display.js';
+import type { Terminal } from './terminal.js';
+
+/** What the body of a command works with. */
+export interface CommandContext {
+  output: Output;
+  /** Resolves the settings of the command from its flags, the config file and the environment. */
+  settings: () => Promise<Settings>;
+  /** Progress and cancellation, to hand to the library. */
+  run: Required<RunOptions>;
+}
+
+const RESUME_HINT = 'the same command continues with what is finished';
+
+/** Runs the body of a command with its progress drawn on stderr and Ctrl-C turned into an AbortSignal. */
+export async function runCommand(
+  terminal: Terminal,
+  command: CommandUnknownOpts,
+  body: (context: CommandContext) => Promise<void>,
+  resumeHint: string = RESUME_HINT,
+): Promise<void> {
+  const { json = false, quiet = false } = command.opts() as OutputFlags;
+  const interactive = terminal.stderr.isTTY === true && !readEnvironment().continuousIntegration;
+  const display = new ProgressDisplay(terminal.stderr, { quiet, interactive });
+  const interrupt = listenForInterrupt(process, terminal.stderr, resumeHint);
+  try {
+    await body({
+      output: new Output(terminal, json),
+      settings: () => resolveSettings(command),
+      run: { onProgress: display.listen, signal: interrupt.signal },
+    });
+  } finally {
+    interrupt.dispose();
+    display.clear();
+  }
+}
+
+/** Loaded only when a command has settings: the schema library would double the time of `--help`. */
+async function resolveSettings(command: CommandUnknownOpts): Promise<Settings> {
+  const { commandSettings } = await import('./settings.js');
+  return commandSettings(command);
+}

@@ -1,0 +1,51 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+export type EnvironmentVariables = Readonly<Record<string, string | undefined>>;
+
+/** What the environment says. Read when it is asked for, never at import; an empty variable counts as unset. */
+export interface Environment {
+  /** `CARTRIDGES_MODEL`, `CARTRIDGES_DEVICE`, `CARTRIDGES_THREADS`: settings as text, checked with all others. */
+  model: string | undefined;
+  device: string | undefined;
+  threads: string | undefined;
+  /** `CARTRIDGES_ENGINE_DIR`: a folder with the engine's libraries, in place of the platform package. */
+  engineFolder: string | undefined;
+  /** `HF_ENDPOINT`: address of the hub, without a slash at the end. */
+  hubEndpoint: string;
+  /** The folder of the Hugging Face cache: `HF_HUB_CACHE`, `HF_HOME/hub`, or the usual place. */
+  hubCacheFolder: string;
+  /** `NO_COLOR` is set. */
+  noColor: boolean;
+  /** `CI` is set: nobody watches the terminal. */
+  continuousIntegration: boolean;
+}
+
+/** Reads the environment; tests pass variables of their own. */
+export function readEnvironment(variables: EnvironmentVariables = process.env): Environment {
+  const read = (name: string) => variables[name] || undefined;
+  return {
+    model: read('CARTRIDGES_MODEL'),
+    device: read('CARTRIDGES_DEVICE'),
+    threads: read('CARTRIDGES_THREADS'),
+    engineFolder: read('CARTRIDGES_ENGINE_DIR'),
+    hubEndpoint: (read('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, ''),
+    hubCacheFolder: read('HF_HUB_CACHE') ?? join(read('HF_HOME') ?? join(userCacheFolder(variables), 'huggingface'), 'hub'),
+    noColor: read('NO_COLOR') !== undefined,
+    continuousIntegration: read('CI') !== undefined,
+  };
+}
+
+/** Where this package keeps what it can make again (device profiles, hashes of models): `CARTRIDGES_CACHE`, or a folder of its own. */
+export function cacheFolder(variables: EnvironmentVariables = process.env): string {
+  return variables['CARTRIDGES_CACHE'] || join(userCacheFolder(variables), 'cartridges');
+}
+
+/** `HF_TOKEN`. Apart from the rest, so that no dump of the environment holds it. */
+export function hubToken(variables: EnvironmentVariables = process.env): string | undefined {
+  return variables['HF_TOKEN'] || undefined;
+}
+
+function userCacheFolder(variables: EnvironmentVariables): string {
+  return variables['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+}

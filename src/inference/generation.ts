@@ -1,0 +1,163 @@
+import type { Usage } from '../chat/chat-client.js';
+import { CartridgesError } from '../core/errors.js';
+import type { TopLogprobs } from '../core/sparse-logprobs.js';
+import type { Tokenizer } from '../core/tokenizer.js';
+import { logSumExp } from './log-sum-exp.js';
+import type { Completion, FinishReason, GeneratedToken, GenerationRequest, Timings } from './requests.js';
+import { Sampler } from './sampler.js';
+import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
+import { TextStream } from './text-stream.js';
+import { type TopCandidates, toTopLogprobs } from './top-logprobs.js';
+
+/** What becomes of a generation; exactly one of `end` and `fail` is called, and nothing after it. */
+export interface GenerationListener {
+  token?(generated: GeneratedToken): void;
+  end(completion: Completion): void;
+  fail(error: CartridgesError): void;
+}
+
+/** A request as the scheduler's work: chooses tokens, keeps log-probs, makes text and knows when to stop. */
+export class Generation implements SequenceWork {
+  readonly tokens: Int32Array;
+  readonly firstLogitsRow: number;
+  readonly newRows: number;
+  readonly sharedTokens: number;
+  readonly cartridges: readonly CartridgeRows[];
+
+  readonly #request: GenerationRequest;
+  readonly #tokenizer: Tokenizer;
+  readonly #candidates: TopCandidates;
+  readonly #listener: GenerationListener;
+  readonly #sampler: Sampler;
+  readonly #stream: TextStream;
+  readonly #newTokens: number[] = [];
+  readonly #logprobs: number[] = [];
+  readonly #topLogprobs: TopLogprobs[] = [];
+  readonly #clock = new Stopwatch();
+  #text = '';
+  #cachedTokens = 0;
+  #abandoned = false;
+
+  /** `candidates` are working memory that all generations of an engine share. Throws `INVALID_OPTION`. */
+  constructor(request: GenerationRequest, tokenizer: Tokenizer, candidates: TopCandidates, listener: GenerationListener) {
+    this.#request = request;
+    this.#tokenizer = tokenizer;
+    this.#candidates = candidates;
+    this.#listener = listener;
+    this.#sampler = new Sampler(request.sampling);
+    this.#stream = new TextStream(request.stop);
+    this.tokens = request.prompt;
+    this.firstLogitsRow = request.prompt.length - 1;
+    // The last token is never read, so it needs no row.
+    this.newRows = request.maxTokens - 1;
+    this.sharedTokens = Math.min(request.sharedPrefixTokens ?? 0, this.firstLogitsRow);
+    this.cartridges = request.cartridges ?? [];
+  }
+
+  get cancelled(): boolean {
+    return this.#abandoned || (this.#request.signal?.aborted ?? false);
+  }
+
+  /** Nobody waits for the rest. */
+  abandon(): void {
+    this.#abandoned = true;
+  }
+
+  begin(cachedTokens: number): void {
+    this.#cachedTokens = cachedTokens;
+    this.#clock.begin();
+  }
+
+  consume(logits: Float32Array): number {
+    this.#clock.tick();
+    const { topLogprobs } = this.#request;
+    this.#candidates.select(logits, Math.max(1, topLogprobs ?? 1));
+    const best = this.#candidates.count > 0 ? (this.#candidates.logits[0] as number) : Number.NaN;
+    if (!Number.isFinite(best)) throw notFinite();
+    const sum = topLogprobs === undefined ? Number.NaN : logSumExp(logits, best);
+    const top = topLogprobs ? toTopLogprobs(this.#candidates, topLogprobs, sum) : undefined;
+    const token = this.#sampler.choose(logits, this.#candidates);
+    if (topLogprobs === undefined) return this.#take({ token, text: '' });
+    const logprob = (logits[token] as number) - sum;
+    if (Number.isNaN(logprob)) throw notFinite();
+    return this.#take({ token, text: '', logprob, topLogprobs: top });
+  }
+
+  fail(error: CartridgesError): void {
+    this.#listener.fail(error);
+  }
+
+  #take(generated: GeneratedToken): number {
+    const { token, logprob, topLogprobs } = generated;
+    this.#newTokens.push(token);
+    if (logprob !== undefined) this.#logprobs.push(logprob);
+    if (topLogprobs) this.#topLogprobs.push(topLogprobs);
+    const isEnd = !this.#request.ignoreEndOfGeneration && this.#tokenizer.isEndOfGeneration(token);
+    if (!isEnd) generated.text = this.#stream.push(this.#tokenizer.tokenBytes(token));
+    const finishReason = this.#finishReason(isEnd);
+    if (finishReason && !this.#stream.stopped) generated.text += this.#stream.end();
+    this.#text += generated.text;
+    if (finishReason) generated.finishReason = finishReason;
+    this.#listener.token?.(generated);
+    if (finishReason) this.#listener.end(this.#completion(finishReason));
+    return finishReason ? FINISHED : token;
+  }
+
+  #finishReason(isEnd: boolean): FinishReason | undefined {
+    if (isEnd || this.#stream.stopped) return 'stop';
+    return this.#newTokens.length === this.#request.maxTokens ? 'length' : undefined;
+  }
+
+  #completion(finishReason: FinishReason): Completion {
+    return {
+      tokens: Int32Array.from(this.#newTokens),
+      text: this.#text,
+      finishReason,
+      logprobs: Float32Array.from(this.#logprobs),
+      topLogprobs: this.#topLogprobs,
+      usage: this.#usage(),
+      timings: this.#clock.timings(this.#newTokens.length),
+    };
+  }
+
+  #usage(): Usage {
+    return {
+      promptTokens: this.tokens.length,
+      completionTokens: this.#newTokens.length,
+      cachedPromptTokens: this.#cachedTokens,
+    };
+  }
+}
+
+class Stopwatch {
+  readonly #submitted = performance.now();
+  #begun = 0;
+  #first = 0;
+  #last = 0;
+
+  begin(): void {
+    this.#begun = performance.now();
+  }
+
+  /** A new token is there. */
+  tick(): void {
+    this.#last = performance.now();
+    this.#first ||= this.#last;
+  }
+
+  timings(tokens: number): Timings {
+    const decodeMs = this.#last - this.#first;
+    return {
+      timeToFirstTokenMs: this.#first - this.#submitted,
+      promptMs: this.#first - this.#begun,
+      decodeMs,
+      decodeTokensPerSecond: decodeMs > 0 ? ((tokens - 1) * 1000) / decodeMs : 0,
+    };
+  }
+}
+
+function notFinite(): CartridgesError {
+  return new CartridgesError('ENGINE_FAILURE', "the model's output is not a finite number", {
+    hint: 'the model file or the cartridge is damaged',
+  });
+}

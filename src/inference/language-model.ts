@@ -1,0 +1,115 @@
+import { CartridgesError, throwIfAborted } from '../core/errors.js';
+import type { RunOptions } from '../core/progress.js';
+import { readGguf } from '../models/gguf.js';
+import { type ModelConfig, readModelConfig } from '../models/model-config.js';
+import { LlamaTokenizer } from '../models/tokenizer.js';
+import { chooseDevice, type Device, listDevices, resolveThreads } from '../native/devices.js';
+import { type Engine, loadEngine } from '../native/engine.js';
+import type { LlamaModel } from '../native/handles.js';
+import { callAsync } from '../native/koffi.js';
+import { type EngineSettings, InferenceEngine } from './inference-engine.js';
+import type { CacheShape } from './llama-sequence-context.js';
+
+export interface LanguageModelOptions extends RunOptions {
+  modelPath: string;
+  /** `auto` (a GPU when there is one), `cpu`, or a device's name. */
+  device?: string;
+  /** 0 means one for each processor. */
+  threads?: number;
+  /** Layers on the GPU; by default all of them. */
+  gpuLayers?: number;
+  engine?: Engine;
+}
+
+const ALL_LAYERS = -1;
+/** `enum llama_split_mode`: the whole model on one device. */
+const SPLIT_NONE = 0;
+
+/** A GGUF that libllama has loaded, for inference. It owns the weights and the engines made from it. */
+export class LanguageModel {
+  readonly path: string;
+  readonly engine: Engine;
+  readonly handle: LlamaModel;
+  readonly config: ModelConfig;
+  readonly tokenizer: LlamaTokenizer;
+  readonly device: Device;
+  readonly threads: number;
+  readonly #contexts = new Set<InferenceEngine>();
+
+  private constructor(fields: Pick<LanguageModel, 'path' | 'engine' | 'handle' | 'config' | 'device' | 'threads'>) {
+    this.path = fields.path;
+    this.engine = fields.engine;
+    this.handle = fields.handle;
+    this.config = fields.config;
+    this.device = fields.device;
+    this.threads = fields.threads;
+    this.tokenizer = new LlamaTokenizer(fields.engine, fields.engine.llama.llama_model_get_vocab(fields.handle));
+  }
+
+  /**
+   * Checks the file, then loads it off the event loop. Rejects with `FILE_NOT_FOUND`, `INVALID_MODEL` (with the engine's
+   * reason), `UNSUPPORTED_MODEL`, `INVALID_OPTION` or `CANCELLED`.
+   */
+  static async load(options: LanguageModelOptions): Promise<LanguageModel> {
+    const { modelPath: path, onProgress, signal, engine = loadEngine() } = options;
+    throwIfAborted(signal);
+    const config = readModelConfig(readGguf(path));
+    const device = chooseDevice(engine, options.device);
+    const threads = resolveThreads(options.threads);
+    const started = performance.now();
+    onProgress?.({ kind: 'start', stage: 'load', message: `loading ${path}` });
+    const handle = await loadWeights(engine, path, device, options.gpuLayers ?? ALL_LAYERS);
+    if (signal?.aborted) engine.llama.llama_model_free(handle);
+    throwIfAborted(signal);
+    const seconds = (performance.now() - started) / 1000;
+    onProgress?.({ kind: 'end', stage: 'load', message: `loaded ${path} on ${device.name}`, seconds });
+    return new LanguageModel({ path, engine, handle, config, device, threads });
+  }
+
+  get shape(): CacheShape {
+    return { layers: this.config.layers, rowValues: this.config.kvHeads * this.config.headDimension };
+  }
+
+  /** Tokens that the model was trained to read. */
+  get contextLength(): number {
+    return this.config.contextLength;
+  }
+
+  get usesGpu(): boolean {
+    return this.device.kind === 'gpu';
+  }
+
+  /** An engine with a cache of its own. Rejects as {@link InferenceEngine.create} does. */
+  async createContext(settings: EngineSettings = {}): Promise<InferenceEngine> {
+    const context = await InferenceEngine.create(this, settings);
+    this.#contexts.add(context);
+    return context;
+  }
+
+  /** Disposes the engines made from it, then frees the weights. */
+  async dispose(): Promise<void> {
+    const contexts = [...this.#contexts];
+    this.#contexts.clear();
+    await Promise.all(contexts.map((context) => context.dispose()));
+    this.engine.llama.llama_model_free(this.handle);
+  }
+}
+
+async function loadWeights(engine: Engine, path: string, device: Device, gpuLayers: number): Promise<LlamaModel> {
+  const { llama, log } = engine;
+  const gpus = listDevices(engine).filter(({ kind }) => kind === 'gpu');
+  log.take();
+  const model = await callAsync(llama.llama_model_load_from_file, path, {
+    ...llama.llama_model_default_params(),
+    n_gpu_layers: device.kind === 'gpu' ? gpuLayers : 0,
+    split_mode: SPLIT_NONE,
+    main_gpu: Math.max(
+      0,
+      gpus.findIndex(({ name }) => name === device.name),
+    ),
+  });
+  if (model) return model;
+  throw new CartridgesError('INVALID_MODEL', `the engine cannot load ${path}: ${log.take()}`, {
+    hint: 'the file is damaged or too large for the memory of this machine',
+  });
+}

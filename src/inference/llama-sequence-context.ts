@@ -1,0 +1,224 @@
+import { parseStateBlob, type StateBlobSettings } from '../cartridge/state-blob.js';
+import { CartridgesError } from '../core/errors.js';
+import type { Engine } from '../native/engine.js';
+import { GgmlType } from '../native/ggml.js';
+import type { LlamaContext, LlamaMemory, LlamaModel } from '../native/handles.js';
+import { callAsync, viewMemory } from '../native/koffi.js';
+import { FlashAttention } from '../native/llama.js';
+import type { LlamaBatch } from '../native/structs.js';
+import type { SequenceContext } from './sequence-context.js';
+
+/** Types that hold rows as they are. A quantised cache holds rotated rows, so a cartridge's would be wrong in it, silently. */
+const CACHE_TYPES = { f16: GgmlType.F16, bf16: GgmlType.BF16, f32: GgmlType.F32 } as const;
+export type CacheType = keyof typeof CACHE_TYPES;
+
+export interface LlamaContextSettings {
+  /** Cells of the cache, for all sequences together; libllama rounds up. */
+  cells: number;
+  batchRows: number;
+  logitsRows: number;
+  threads: number;
+  cacheType: CacheType;
+  flashAttention: boolean;
+  /** Keep the cache and large products on the model's GPU. */
+  offload: boolean;
+}
+
+/** Layers of a model, and values of one token's keys in one of them. */
+export interface CacheShape {
+  layers: number;
+  rowValues: number;
+}
+
+/** Logits come at few addresses, again and again; more than this means that the engine moved its buffer. */
+const MAX_LOGITS_VIEWS = 4096;
+
+/** A libllama context as the scheduler wants it. Arguments are checked here: libllama answers a wrong one with an abort. */
+export class LlamaSequenceContext implements SequenceContext {
+  readonly cells: number;
+  readonly batchRows: number;
+  readonly logitsRows: number;
+  /** How the cache holds its rows: what a state blob for it must look like. */
+  readonly layout: StateBlobSettings;
+
+  readonly #engine: Engine;
+  readonly #context: LlamaContext;
+  readonly #memory: LlamaMemory;
+  readonly #vocabularySize: number;
+  readonly #batch: LlamaBatch;
+  readonly #rows: BatchRows;
+  readonly #logitsViews = new Map<bigint, Float32Array>();
+  #rowCount = 0;
+
+  private constructor(engine: Engine, context: LlamaContext, parts: ContextParts) {
+    this.#engine = engine;
+    this.#context = context;
+    this.#memory = engine.llama.llama_get_memory(context);
+    this.#vocabularySize = parts.vocabularySize;
+    this.#batch = engine.llama.llama_batch_init(parts.settings.batchRows, 0, 1);
+    this.#rows = viewBatch(this.#batch, parts.settings.batchRows);
+    this.cells = engine.llama.llama_n_ctx(context);
+    this.batchRows = parts.settings.batchRows;
+    this.logitsRows = parts.settings.logitsRows;
+    this.layout = parts.layout;
+  }
+
+  /**
+   * Makes a context and learns its cache layout by decoding one token; it is not guessed. Rejects with `OUT_OF_MEMORY` or `ENGINE_FAILURE` and the
+   * engine's reason.
+   */
+  static async create(
+    engine: Engine,
+    model: LlamaModel,
+    shape: CacheShape,
+    settings: LlamaContextSettings,
+  ): Promise<LlamaSequenceContext> {
+    const { llama } = engine;
+    const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
+    const context = await initialize(engine, model, settings);
+    try {
+      const layout = await probeLayout(engine, context, shape);
+      return new LlamaSequenceContext(engine, context, { settings, vocabularySize, layout });
+    } catch (error) {
+      llama.llama_free(context);
+      throw error;
+    }
+  }
+
+  addRow(token: number, position: number, sequence: number, wantsLogits: boolean): void {
+    const row = this.#rowCount++;
+    const rows = this.#rows;
+    rows.tokens[row] = token;
+    rows.positions[row] = position;
+    (rows.sequences[row] as Int32Array)[0] = sequence;
+    rows.wantsLogits[row] = wantsLogits ? 1 : 0;
+  }
+
+  async decode(): Promise<void> {
+    const count = this.#rowCount;
+    this.#rowCount = 0;
+    if (count < 1 || count > this.batchRows) {
+      throw new CartridgesError('INTERNAL', `a batch of ${count} rows cannot be decoded, from 1 to ${this.batchRows} can`);
+    }
+    await decodeBatch(this.#engine, this.#context, { ...this.#batch, n_tokens: count });
+  }
+
+  logits(row: number): Float32Array {
+    const address = this.#engine.llama.llama_get_logits_ith(this.#context, row);
+    if (address === null) throw new CartridgesError('ENGINE_FAILURE', `the engine gave no logits for row ${row} of a batch`);
+    const known = this.#logitsViews.get(address);
+    if (known) return known;
+    if (this.#logitsViews.size >= MAX_LOGITS_VIEWS) this.#logitsViews.clear();
+    const view = new Float32Array(viewMemory(address, this.#vocabularySize * Float32Array.BYTES_PER_ELEMENT));
+    this.#logitsViews.set(address, view);
+    return view;
+  }
+
+  share(from: number, to: number, end: number): void {
+    this.#engine.llama.llama_memory_seq_cp(this.#memory, from, to, 0, end);
+  }
+
+  remove(sequence: number): void {
+    this.#engine.llama.llama_memory_seq_rm(this.#memory, sequence, -1, -1);
+  }
+
+  async load(sequence: number, blob: Uint8Array): Promise<void> {
+    const { llama, log } = this.#engine;
+    log.take();
+    const used = Number(await callAsync(llama.llama_state_seq_set_data, this.#context, blob, blob.length, sequence));
+    if (used === blob.length) return;
+    this.remove(sequence);
+    throw new CartridgesError('ENGINE_FAILURE', `the engine took ${used} of ${blob.length} bytes of a cartridge: ${log.take()}`);
+  }
+
+  clear(): void {
+    this.#engine.llama.llama_memory_clear(this.#memory, false);
+  }
+
+  /** Frees the context; no decode may be running. */
+  dispose(): void {
+    this.#logitsViews.clear();
+    this.#engine.llama.llama_batch_free(this.#batch);
+    this.#engine.llama.llama_free(this.#context);
+  }
+}
+
+interface ContextParts {
+  settings: LlamaContextSettings;
+  vocabularySize: number;
+  layout: StateBlobSettings;
+}
+
+interface BatchRows {
+  tokens: Int32Array;
+  positions: Int32Array;
+  /** One array of one id for each row, as libllama wants it. */
+  sequences: Int32Array[];
+  wantsLogits: Int8Array;
+}
+
+function viewBatch(batch: LlamaBatch, rows: number): BatchRows {
+  const addresses = new BigUint64Array(viewMemory(batch.seq_id, rows * BigUint64Array.BYTES_PER_ELEMENT));
+  new Int32Array(viewMemory(batch.n_seq_id, rows * 4)).fill(1);
+  return {
+    tokens: new Int32Array(viewMemory(batch.token, rows * 4)),
+    positions: new Int32Array(viewMemory(batch.pos, rows * 4)),
+    sequences: Array.from({ length: rows }, (_, row) => new Int32Array(viewMemory(addresses[row] as bigint, 4))),
+    wantsLogits: new Int8Array(viewMemory(batch.logits, rows)),
+  };
+}
+
+async function initialize(engine: Engine, model: LlamaModel, settings: LlamaContextSettings): Promise<LlamaContext> {
+  const { llama, log } = engine;
+  log.take();
+  const context = await callAsync(llama.llama_init_from_model, model, {
+    ...llama.llama_context_default_params(),
+    n_ctx: settings.cells,
+    n_batch: settings.batchRows,
+    n_ubatch: settings.batchRows,
+    // With one cache for all, libllama takes sequence ids above this too; it only sizes the buffer for logits.
+    n_seq_max: Math.min(settings.logitsRows, settings.batchRows),
+    n_threads: settings.threads,
+    n_threads_batch: settings.threads,
+    type_k: CACHE_TYPES[settings.cacheType],
+    type_v: CACHE_TYPES[settings.cacheType],
+    flash_attn_type: settings.flashAttention ? FlashAttention.ON : FlashAttention.OFF,
+    kv_unified: true,
+    offload_kqv: settings.offload,
+    op_offload: settings.offload,
+  });
+  if (context) return context;
+  const reason = log.take();
+  throw new CartridgesError(
+    /alloc|memory/i.test(reason) ? 'OUT_OF_MEMORY' : 'ENGINE_FAILURE',
+    `a context of ${settings.cells} tokens could not be made: ${reason}`,
+    { hint: 'ask for a smaller context, or free some memory' },
+  );
+}
+
+async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheShape): Promise<StateBlobSettings> {
+  const { llama } = engine;
+  const batch = llama.llama_batch_init(1, 0, 1);
+  try {
+    const rows = viewBatch(batch, 1);
+    rows.tokens[0] = 0;
+    rows.positions[0] = 0;
+    (rows.sequences[0] as Int32Array)[0] = 0;
+    rows.wantsLogits[0] = 0;
+    await decodeBatch(engine, context, { ...batch, n_tokens: 1 });
+  } finally {
+    llama.llama_batch_free(batch);
+  }
+  const blob = new Uint8Array(Number(llama.llama_state_seq_get_size(context, 0)));
+  llama.llama_state_seq_get_data(context, blob, blob.length, 0);
+  llama.llama_memory_clear(llama.llama_get_memory(context), true);
+  return parseStateBlob(blob, shape);
+}
+
+async function decodeBatch(engine: Engine, context: LlamaContext, batch: LlamaBatch): Promise<void> {
+  const { llama, log } = engine;
+  const status = await callAsync(llama.llama_decode, context, batch);
+  if (status === 0) return;
+  const reason = status === 1 ? 'no free cells in the cache' : log.take();
+  throw new CartridgesError('ENGINE_FAILURE', `decoding ${batch.n_tokens} rows failed with status ${status}: ${reason}`);
+}

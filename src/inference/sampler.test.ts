@@ -1,0 +1,88 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import type { Sampling } from '../chat/chat-client.js';
+import { Sampler } from './sampler.js';
+import { TopCandidates } from './top-logprobs.js';
+
+/** Probabilities 0.4, 0.3, 0.2, 0.1 of tokens 2, 0, 3, 1. */
+const LOGITS = Float32Array.of(Math.log(0.3), Math.log(0.1), Math.log(0.4), Math.log(0.2));
+
+function draws(sampling: Sampling, count: number, logits = LOGITS): number[] {
+  const sampler = new Sampler(sampling);
+  const candidates = new TopCandidates();
+  return Array.from({ length: count }, () => {
+    candidates.select(logits, 1);
+    return sampler.choose(logits, candidates);
+  });
+}
+
+const kept = (sampling: Partial<Sampling>) => [...new Set(draws({ temperature: 1, seed: 1, ...sampling }, 400))].sort();
+
+it('takes the best token at temperature 0, the lower id of two equal ones', () => {
+  expect(draws({ temperature: 0 }, 3)).toEqual([2, 2, 2]);
+  expect(draws({ temperature: 0 }, 1, Float32Array.of(1, 5, 5))).toEqual([1]);
+});
+
+it.each([
+  ['alone', {}],
+  ['with a top-p that keeps all', { topP: 0.9999 }],
+  ['with a top-k that keeps all', { topK: 4 }],
+])('draws in proportion to the probabilities %s', (_, filter) => {
+  const counts = [0, 0, 0, 0];
+  for (const token of draws({ temperature: 1, seed: 5, ...filter }, 20_000)) counts[token]!++;
+  [0.3, 0.1, 0.4, 0.2].forEach((probability, token) => {
+    expect(counts[token]! / 20_000).toBeCloseTo(probability, 1);
+    expect(Math.abs(counts[token]! / 20_000 - probability)).toBeLessThan(0.015);
+  });
+});
+
+it('filters by rank, by mass and by share of the best', () => {
+  expect(kept({ topK: 2 })).toEqual([0, 2]);
+  expect(kept({ topP: 0.69 })).toEqual([0, 2]);
+  expect(kept({ topP: 0.71 })).toEqual([0, 2, 3]);
+  expect(kept({ minP: 0.6 })).toEqual([0, 2]);
+  expect(kept({ topK: 3, topP: 0.5 })).toEqual([0, 2]);
+  expect(kept({ topP: 0.01 })).toEqual([2]);
+});
+
+it('applies the temperature before the filters', () => {
+  expect(kept({ temperature: 4, minP: 0.7 })).toEqual([0, 1, 2, 3]);
+  expect(kept({ temperature: 0.1, topP: 0.9 })).toEqual([2]);
+});
+
+it('finds the whole nucleus of a flat distribution of many tokens', () => {
+  const flat = new Float32Array(2000);
+  const seen = new Set(draws({ temperature: 1, seed: 2, topP: 0.5 }, 20_000, flat));
+  expect(Math.max(...seen)).toBeGreaterThan(900);
+  expect(Math.max(...seen)).toBeLessThan(1001);
+});
+
+it('draws only tokens of the vocabulary, and the same ones for the same seed', () => {
+  const sampling = fc.record({
+    temperature: fc.double({ min: 0, max: 5, noNaN: true }),
+    topK: fc.integer({ min: 0, max: 300 }),
+    topP: fc.double({ min: 0.01, max: 1, noNaN: true }),
+    minP: fc.double({ min: 0, max: 1, noNaN: true }),
+    seed: fc.integer(),
+  });
+  const logits = fc.float32Array({ minLength: 1, maxLength: 200, min: -50, max: 50, noNaN: true });
+  fc.assert(
+    fc.property(sampling, logits, (settings, values) => {
+      const tokens = draws(settings, 3, values);
+      expect(tokens.every((token) => token >= 0 && token < values.length)).toBe(true);
+      expect(draws(settings, 3, values)).toEqual(tokens);
+    }),
+  );
+});
+
+it.each([
+  { temperature: -1 },
+  { temperature: Number.NaN },
+  { temperature: 1 },
+  { temperature: 1, seed: 0.5 },
+  { temperature: 0, topK: -1 },
+  { temperature: 0, topP: 0 },
+  { temperature: 0, minP: 2 },
+])('refuses %o', (sampling) => {
+  expect(() => new Sampler(sampling)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }));
+});

@@ -1,0 +1,104 @@
+import type { SequenceContext } from './sequence-context.js';
+import type { Reservation } from './sequence-pool.js';
+import { FINISHED, type SequenceWork } from './sequence-work.js';
+import type { SharedRows } from './shared-rows.js';
+
+/** A piece of work in its sequence: how far it is, and which rows of the current batch are its own. */
+export class SequenceRun {
+  readonly work: SequenceWork;
+  readonly reservation: Reservation;
+  readonly cartridges: readonly SharedRows[];
+  /** Shared first tokens of the work: the first run that needs them computes them. */
+  readonly prefix: SharedRows | undefined;
+
+  readonly #context: SequenceContext;
+  /** Rows computed so far, shared ones included: tokens of the work, then new ones. */
+  #rows = 0;
+  #position = 0;
+  #nextToken = FINISHED;
+  #attached = false;
+  #batchRow = 0;
+  #batchRows = 0;
+
+  constructor(context: SequenceContext, work: SequenceWork, parts: Pick<SequenceRun, 'reservation' | 'cartridges' | 'prefix'>) {
+    this.#context = context;
+    this.work = work;
+    this.reservation = parts.reservation;
+    this.cartridges = parts.cartridges;
+    this.prefix = parts.prefix;
+  }
+
+  get isGenerating(): boolean {
+    return this.#rows >= this.work.tokens.length;
+  }
+
+  get batchRows(): number {
+    return this.#batchRows;
+  }
+
+  /**
+   * Shares what stands before its own rows; gives the number of its tokens that this saved, or undefined while another run is
+   * still computing them.
+   */
+  attach(): number | undefined {
+    if (this.#attached) return 0;
+    const { prefix, work } = this;
+    if (prefix && !prefix.ready && prefix.producer !== this) return undefined;
+    this.#attached = true;
+    const cachedTokens = prefix?.ready ? work.sharedTokens : 0;
+    for (const rows of prefix?.ready ? [prefix] : this.cartridges) {
+      this.#context.share(rows.reservation.sequence, this.reservation.sequence, rows.end);
+      this.#position = rows.end;
+    }
+    this.#rows = cachedTokens;
+    work.begin(cachedTokens);
+    return cachedTokens;
+  }
+
+  /** Puts its new token, which the last decode led to, into the batch. */
+  addNewToken(batchRow: number): void {
+    this.#batchRow = batchRow;
+    this.#batchRows = 1;
+    this.#context.addRow(this.#nextToken, this.#position, this.reservation.sequence, true);
+  }
+
+  /** Puts as many of its unread tokens into the batch as there is room for; returns how many rows and logits rows these are. */
+  addTokens(batchRow: number, room: number, logitsRoom: number): { rows: number; logitsRows: number } {
+    const { tokens, firstLogitsRow } = this.work;
+    const withoutLogits = Math.max(0, firstLogitsRow - this.#rows);
+    const rows = Math.min(room, tokens.length - this.#rows, withoutLogits + logitsRoom);
+    for (let i = 0; i < rows; i++) {
+      const row = this.#rows + i;
+      const token = tokens[row] as number;
+      this.#context.addRow(token, this.#position + i, this.reservation.sequence, row >= firstLogitsRow);
+    }
+    this.#batchRow = batchRow;
+    this.#batchRows = rows;
+    return { rows, logitsRows: Math.max(0, rows - withoutLogits) };
+  }
+
+  /** After a decode: passes on the shared prefix when it is complete, and hands logits to the work. True when that is finished. */
+  advance(): boolean {
+    const first = this.#rows;
+    this.#rows += this.#batchRows;
+    this.#position += this.#batchRows;
+    this.#passOnPrefix();
+    for (let row = Math.max(first, this.work.firstLogitsRow); row < this.#rows; row++) {
+      this.#nextToken = this.work.consume(this.#context.logits(this.#batchRow + row - first), row);
+      if (this.#nextToken === FINISHED) return true;
+    }
+    return false;
+  }
+
+  leaveBatch(): void {
+    this.#batchRows = 0;
+  }
+
+  #passOnPrefix(): void {
+    const { prefix } = this;
+    if (prefix?.producer !== this || this.#rows < this.work.sharedTokens) return;
+    this.#context.share(this.reservation.sequence, prefix.reservation.sequence, prefix.end);
+    prefix.ready = true;
+    prefix.producer = undefined;
+  }
+}

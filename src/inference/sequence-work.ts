@@ -1,0 +1,42 @@
+import type { CartridgesError } from '../core/errors.js';
+
+/** What {@link SequenceWork.consume} returns when it wants no further token. */
+export const FINISHED = -1;
+
+/** A cartridge as the scheduler needs it. */
+export interface CartridgeRows {
+  /** Unique among the cartridges of a context. */
+  readonly key: string;
+  readonly tokenCount: number;
+  /** The state blob of its rows, labelled from `firstPosition`. Throws when the rows do not fit the context. */
+  stateBlob(firstPosition: number): Uint8Array;
+}
+
+/** One sequence that the scheduler runs: tokens to read, then as many new ones as {@link consume} asks for. */
+export interface SequenceWork {
+  readonly tokens: Int32Array;
+  /** Rows from this one on (of `tokens`, and all new ones) give logits. At least `sharedTokens`. */
+  readonly firstLogitsRow: number;
+  /** Most new tokens whose rows are computed behind `tokens`. */
+  readonly newRows: number;
+  /** The first tokens that other work begins with too; 0 for none. */
+  readonly sharedTokens: number;
+  /** What stands before the tokens, in this order. */
+  readonly cartridges: readonly CartridgeRows[];
+  /** Asked between two decodes; work that is cancelled is failed with `CANCELLED`. */
+  readonly cancelled: boolean;
+  /** Its first row is about to be computed; `cachedTokens` of its tokens came from other work. */
+  begin(cachedTokens: number): void;
+  /** Takes the logits behind row `row` and returns the next token, or {@link FINISHED}. The view does not last. */
+  consume(logits: Float32Array, row: number): number;
+  fail(error: CartridgesError): void;
+}
+
+/** Rows of its own that a piece of work may come to need. */
+export function ownRows(work: SequenceWork): number {
+  return work.tokens.length - work.sharedTokens + work.newRows;
+}
+
+export function cartridgeTokens(work: SequenceWork): number {
+  return work.cartridges.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
+}

@@ -1,0 +1,60 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { indexAtMass, logSumExp, sumOfExponentials } from './log-sum-exp.js';
+import { TopCandidates, toTopLogprobs } from './top-logprobs.js';
+
+const logits = fc.float32Array({ minLength: 1, maxLength: 300, min: -40, max: 40, noNaN: true });
+const withTies = fc
+  .array(fc.integer({ min: -3, max: 3 }), { minLength: 1, maxLength: 60 })
+  .map((list) => Float32Array.from(list));
+
+function sortedIds(values: Float32Array): number[] {
+  return [...values.keys()].sort((a, b) => values[b]! - values[a]! || a - b);
+}
+
+it('selects what a full sort would, ties to the lower id, with the arrays of an earlier call', () => {
+  const candidates = new TopCandidates();
+  fc.assert(
+    fc.property(fc.oneof(logits, withTies), fc.integer({ min: 1, max: 40 }), (values, k) => {
+      candidates.select(values, k);
+      const expected = sortedIds(values).slice(0, k);
+      expect([...candidates.ids.subarray(0, candidates.count)]).toEqual(expected);
+      expect([...candidates.logits.subarray(0, candidates.count)]).toEqual(expected.map((id) => values[id]));
+    }),
+  );
+});
+
+it('passes over what is not a number', () => {
+  const candidates = new TopCandidates();
+  candidates.select(Float32Array.of(Number.NaN, 1, Number.NaN, 3), 3);
+  expect([...candidates.ids.subarray(0, candidates.count)]).toEqual([3, 1]);
+  candidates.select(Float32Array.of(Number.NaN), 1);
+  expect(candidates.count).toBe(0);
+});
+
+it('gives log-probs of the full softmax to f32 resolution', () => {
+  const candidates = new TopCandidates();
+  fc.assert(
+    fc.property(logits, (values) => {
+      candidates.select(values, 5);
+      const best = candidates.logits[0]!;
+      const top = toTopLogprobs(candidates, 5, logSumExp(values, best));
+      const exact = Math.log(values.reduce((sum, value) => sum + Math.exp(value - best), 0));
+      top.tokenIds.forEach((id, index) => {
+        expect(Math.abs(top.logprobs[index]! - (values[id]! - best - exact))).toBeLessThan(1e-5);
+      });
+    }),
+  );
+});
+
+it('sums the exponentials of scaled values, and shows a value that is no number', () => {
+  const values = Float32Array.of(1, -2, 3, 0.5);
+  const expected = values.reduce((sum, value) => sum + Math.exp((value - 3) * 2.5), 0);
+  expect(sumOfExponentials(values, 3, 2.5)).toBeCloseTo(expected, 7);
+  expect(sumOfExponentials(Float32Array.of(1, Number.NaN), 1)).toBeNaN();
+});
+
+it('finds the index at a share of the mass', () => {
+  const values = Float32Array.of(0, Math.log(2), 0);
+  expect([0, 0.49, 0.51, 1.49, 1.51, 9].map((mass) => indexAtMass(values, values[1]!, 1, mass))).toEqual([0, 0, 1, 1, 2, 1]);
+});
