@@ -36,17 +36,28 @@ export class TopCandidates {
     return id;
   }
 
-  /** A later token has the higher id, so it must be strictly larger than the worst candidate to take its place. */
+  /** Four at a time: hardly any logit passes the threshold, so one test for all four is the fastest. */
   #scan(logits: Float32Array, start: number): void {
     const length = logits.length;
     let threshold = this.logits[0] as number;
-    for (let id = start; id < length; id++) {
-      const logit = logits[id] as number;
-      if (logit > threshold) {
-        this.#sink(0, this.count, id, logit);
-        threshold = this.logits[0] as number;
-      }
+    let id = start;
+    for (; id + 3 < length; id += 4) {
+      const [a, b, c, d] = [logits[id], logits[id + 1], logits[id + 2], logits[id + 3]] as [number, number, number, number];
+      if (a > threshold || b > threshold || c > threshold || d > threshold) threshold = this.#offer(logits, id, id + 4);
     }
+    this.#offer(logits, id, length);
+  }
+
+  /**
+   * Puts what is better than the worst candidate in its place; returns the new worst logit. A later token has the higher id,
+   * so of two equal logits the one that is there already stays.
+   */
+  #offer(logits: Float32Array, start: number, end: number): number {
+    for (let id = start; id < end; id++) {
+      const logit = logits[id] as number;
+      if (logit > (this.logits[0] as number)) this.#sink(0, this.count, id, logit);
+    }
+    return this.logits[0] as number;
   }
 
   /** Heap sort: the worst goes to the end, again and again. */

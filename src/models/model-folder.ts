@@ -29,6 +29,8 @@ export async function readModelRecommendations(modelPath: string): Promise<Model
   try {
     return recommendationsSchema.parse(JSON.parse(text));
   } catch (error) {
-    throw new CartridgesError('INVALID_INPUT', `${path} does not hold settings of a model: ${(error as Error).message}`, { cause: error });
+    throw new CartridgesError('INVALID_INPUT', `${path} does not hold settings of a model: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }

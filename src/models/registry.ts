@@ -11,7 +11,7 @@ export interface ArchitectureTraits {
 }
 
 /** Supported architectures by their GGUF name (`general.architecture`). CONTRIBUTING.md says how to add one. */
-export const ARCHITECTURES: Readonly<Record<string, ArchitectureTraits>> = {
+const ARCHITECTURES: Readonly<Record<string, ArchitectureTraits>> = {
   llama: { ropePairs: 'neighbours', attentionBias: false, headNorm: false },
   qwen2: { ropePairs: 'halves', attentionBias: true, headNorm: false },
   qwen3: { ropePairs: 'halves', attentionBias: false, headNorm: true },

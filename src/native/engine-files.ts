@@ -36,7 +36,7 @@ export function findEngineFiles(engineFolder?: string): EngineFiles {
 }
 
 /** The folder with the libraries of an installed platform package. */
-export function packagedEngineFolder(packageName: string): string {
+function packagedEngineFolder(packageName: string): string {
   const bins = packageBinaries(packageName);
   if (!bins) {
     throw new CartridgesError('ENGINE_MISSING', `the engine for this platform (${packageName}) is not installed`, {

@@ -20,9 +20,6 @@ export type GgmlType = number;
 /** `enum ggml_backend_dev_type`. */
 export const DeviceType = { CPU: 0, GPU: 1, IGPU: 2, ACCEL: 3 } as const;
 
-/** Offsets into `ggml_tensor` (336 bytes) of the fields that are read directly. */
-export const TensorField = { type: 0n, ne: 16n, nb: 48n, data: 248n } as const;
-
 type Context = GgmlContext;
 type T = GgmlTensor;
 type Unary = (ctx: Context, a: T) => T;

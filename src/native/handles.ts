@@ -3,8 +3,6 @@
  * because a wrong handle would not throw but corrupt memory.
  */
 declare const brand: unique symbol;
-export type Pointer<Name extends string = string> = bigint & { readonly [brand]?: Name };
-
 export type GgmlContext = bigint & { readonly [brand]: 'ggml_context' };
 export type GgmlTensor = bigint & { readonly [brand]: 'ggml_tensor' };
 export type GgmlGraph = bigint & { readonly [brand]: 'ggml_cgraph' };

@@ -98,7 +98,7 @@ export function assertEquivalence(report: VerifyReport): void {
 }
 
 /** Logits of two runs over the same tokens, [tokens, vocabulary] each. */
-export function compareLogits(expected: Float32Array, found: Float32Array, vocabularySize: number): LogitDifference {
+function compareLogits(expected: Float32Array, found: Float32Array, vocabularySize: number): LogitDifference {
   const rows = expected.length / vocabularySize;
   let [largest, klSum, clear, agreeing] = [0, 0, 0, 0];
   for (let row = 0; row < rows; row++) {

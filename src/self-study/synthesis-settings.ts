@@ -4,7 +4,7 @@ import { CartridgesError } from '../core/errors.js';
 const count = z.int().min(1);
 
 /** Settings of a synthesis and their defaults. All of them are recorded, and a dataset belongs to exactly one set of them. */
-export const synthesisSettingsSchema = z.strictObject({
+const synthesisSettingsSchema = z.strictObject({
   /** Conversations that are attempted; filters make the dataset smaller. */
   conversations: count.max(10_000_000),
   /** Conversations that run at once. It changes how the engine rounds, and so the dataset. */

@@ -17,8 +17,7 @@ import { UNRELATED_TEXT } from './unrelated-text.js';
  * `matched-random`: normal rows with the model's own mean and deviation. `random`: N(0, 1).
  * `cartridge`: the rows of an existing cartridge.
  */
-export const INITIALIZERS = ['first-tokens', 'sampled-chunks', 'text', 'matched-random', 'random', 'cartridge'] as const;
-export type InitializerName = (typeof INITIALIZERS)[number];
+export type InitializerName = 'first-tokens' | 'sampled-chunks' | 'text' | 'matched-random' | 'random' | 'cartridge';
 
 export interface InitializerInput {
   name: InitializerName;
