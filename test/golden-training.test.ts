@@ -103,10 +103,10 @@ describe.each(goldenNames())('%s', (name) => {
   describe.each(KINDS)('$kind loss', ({ kind, name: golden_name }) => {
     test('value, divergence and every gradient', async () => {
       const step = newStep(kind);
-      const { lossSum, klSum, normalizer } = await step.accumulate(goldenPack(golden));
+      const { lossSum, klSum, normalizer } = await step.accumulate([goldenPack(golden)]);
       expect(Math.abs(lossSum / normalizer - golden.losses[golden_name]!)).toBeLessThan(TOLERANCE.loss);
       expect(Math.abs(klSum / normalizer - golden.losses[`${golden_name}_kl`]!)).toBeLessThan(TOLERANCE.loss);
-      const validation = await step.evaluate(goldenPack(golden));
+      const validation = await step.evaluate([goldenPack(golden)]);
       expect(Math.abs(validation.lossSum - lossSum)).toBeLessThan(TOLERANCE.loss * normalizer);
       const gradients = step.gradients();
       for (const part of ['keys', 'values'] as const) {
@@ -124,7 +124,7 @@ describe.each(goldenNames())('%s', (name) => {
       const step = newStep(kind);
       const losses: number[] = [];
       const loss = async () => {
-        const { lossSum, normalizer } = await step.accumulate(goldenPack(golden));
+        const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
         losses.push(lossSum / normalizer);
       };
       for (let update = 0; update < golden.adam.steps; update++) {
@@ -150,7 +150,7 @@ describe.each(goldenNames())('%s', (name) => {
   ])('the gradient keeps its direction with %s products', async (_typeName, type) => {
     const rounded = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
     const step = newStep('token-mean', rounded);
-    await step.accumulate(goldenPack(golden));
+    await step.accumulate([goldenPack(golden)]);
     const gradients = step.gradients();
     for (const part of ['keys', 'values'] as const) {
       const expected = rowsByLayer(golden, `gradient.token_mean.${part}`, rows).flatMap((layer) => [...layer]);

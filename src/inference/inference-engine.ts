@@ -51,6 +51,7 @@ export interface EngineModel {
 const DEFAULT_CONTEXT_TOKENS = 8192;
 /** No model is longer, and it keeps a wrong number from asking for all memory. */
 const MAX_CONTEXT_TOKENS = 1 << 24;
+const MAX_BATCH_TOKENS = 1 << 13;
 /** Fewest rows with logits in one decode, so that reading for logits is not slow where few requests may run. */
 const MIN_LOGITS_ROWS = 32;
 const CACHE_BYTES: Readonly<Record<CacheType, number>> = { f32: 4, f16: 2, bf16: 2 };
@@ -220,7 +221,7 @@ function completeSettings(model: EngineModel, settings: EngineSettings): Require
   checkCount('the context', full.contextTokens, 1, MAX_CONTEXT_TOKENS);
   checkCount('the number of requests at a time', full.maxRequests, 1, MAX_SEQUENCES);
   checkCount('the number of threads', full.threads, 1, 1024);
-  checkCount('the batch', full.batchTokens, full.maxRequests, MAX_CONTEXT_TOKENS);
+  checkCount('the batch', full.batchTokens, full.maxRequests, MAX_BATCH_TOKENS);
   if (full.cacheType in CACHE_BYTES) return full;
   throw new CartridgesError('INVALID_OPTION', `a cache of type ${full.cacheType} cannot hold cartridges`, {
     hint: `use one of: ${Object.keys(CACHE_BYTES).join(', ')}`,

@@ -159,9 +159,9 @@ export class Scheduler {
     const isCancelled = (cancelled: boolean) => cancelled || this.#closed;
     const error = new CartridgesError('CANCELLED', 'the request was cancelled');
     for (const run of this.#runs.filter(({ work }) => isCancelled(work.cancelled))) this.#failRun(run, error);
-    const dropped = this.#waiting.filter((entry) => isCancelled(entry.isCancelled()));
-    if (dropped.length === 0) return;
-    const kept = this.#waiting.filter((entry) => !dropped.includes(entry));
+    const dropped = new Set(this.#waiting.filter((entry) => isCancelled(entry.isCancelled())));
+    if (dropped.size === 0) return;
+    const kept = this.#waiting.filter((entry) => !dropped.has(entry));
     this.#waiting.splice(0, this.#waiting.length, ...kept);
     for (const entry of dropped) entry.fail(error);
   }

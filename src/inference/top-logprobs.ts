@@ -42,7 +42,10 @@ export class TopCandidates {
     let threshold = this.logits[0] as number;
     let id = start;
     for (; id + 3 < length; id += 4) {
-      const [a, b, c, d] = [logits[id], logits[id + 1], logits[id + 2], logits[id + 3]] as [number, number, number, number];
+      const a = logits[id] as number;
+      const b = logits[id + 1] as number;
+      const c = logits[id + 2] as number;
+      const d = logits[id + 3] as number;
       if (a > threshold || b > threshold || c > threshold || d > threshold) threshold = this.#offer(logits, id, id + 4);
     }
     this.#offer(logits, id, length);

@@ -1,24 +1,27 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
-import { readCartridge } from '../cartridge/cartridge-file.js';
-import { assertUsableWith } from '../cartridge/fingerprint.js';
 import { initializeRows } from '../cartridge/initializers/initialize.js';
 import { CartridgesError, toCartridgesError } from '../core/errors.js';
+import { writeJsonAtomic } from '../core/files.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
+import type { FrozenModel } from '../models/frozen-model.js';
+import type { KeyValueRows } from '../models/run-forward.js';
 import type { Conversation } from '../self-study/conversation.js';
 import { loadConversations, openDataset } from '../self-study/dataset/open-dataset.js';
 import { RunDirectory } from '../tracking/run-directory.js';
 import { CheckpointFile } from '../training/checkpoint.js';
 import { makeExamples, type TrainingExample } from '../training/examples.js';
 import { GraphStep } from '../training/graph-step.js';
+import type { Pack, PackShape } from '../training/pack.js';
 import { choosePackShape, packExamples } from '../training/packing.js';
-import { type TrainResult, train } from '../training/train.js';
+import { type TrainResult, type TrainSettings, train } from '../training/train.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import type { ModelSession } from './model-session.js';
-import { defaultTokenCount, planTraining, trainSettings } from './plan.js';
+import { openCartridge } from './open-cartridge.js';
+import { defaultTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
 import type { Settings } from './settings.js';
 
 export interface TrainCartridgeOptions extends RunOptions {
@@ -43,8 +46,8 @@ export interface TrainedCartridge {
   supervisedTokens: number;
 }
 
-/** Tokens that run together when nothing else is said: enough to keep the products large, little enough for a laptop. */
-const PACK_TOKENS = 512;
+/** Tokens of a pack when nothing else is said: enough to keep the products large, little enough for a laptop. */
+const PACK_TOKENS = 256;
 /** Conversations beyond this length are cut. */
 const MAX_CONVERSATION_TOKENS = 2_048;
 const MAX_VALIDATION_CONVERSATIONS = 64;
@@ -52,84 +55,160 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
 /**
  * Trains a cartridge on a dataset: frames and packs the conversations, starts from the chosen initializer, runs the train loop
  * and returns the rows with the lowest validation divergence, with a receipt.
+ *
+ * Throws `INVALID_DATASET`, `CONTEXT_OVERFLOW` for a cartridge beyond the model's context, `SETTINGS_CHANGED` when a checkpoint
+ * of other settings shall be resumed, and what `train` throws.
  */
 export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
-  const { session, corpus, settings, folder } = options;
-  const run: RunOptions = {
-    ...(options.onProgress && { onProgress: options.onProgress }),
-    ...(options.signal && { signal: options.signal }),
-  };
   const started = performance.now();
-  const tokenCount = settings.training.tokens ?? defaultTokenCount(corpus.tokens);
-  checkTokenCount(tokenCount, settings, session);
-  const dataset = await openDataset(options.dataset, options.signal);
-  const { training, validation } = splitExamples(await loadConversations(dataset, options.signal), session, settings, run);
-  const supervisedTokens = countSupervised(training);
-  const plan = planTraining(supervisedTokens, settings, session.recommendations);
-  const shape = choosePackShape([...training, ...validation], settings.training.packTokens ?? PACK_TOKENS);
-  const student = await session.student(settings.training.weightType, run);
-  const initial = await initialRows(options, student, tokenCount, run);
-  const step = new GraphStep(student, {
-    shape,
-    keys: initial.keys,
-    values: initial.values,
-    frozenCount: Math.min(settings.training.frozenTokens, tokenCount),
-    loss: settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean',
-    gradientClip: settings.training.gradientClip,
-  });
-  run.onProgress?.({ kind: 'note', stage: 'train', message: `memory planned ${step.plan.description}` });
+  const data = await loadTrainingData(options);
+  const step = await createStep(options, data);
   try {
-    const packs = packExamples(training, shape, new Random(settings.seed));
-    const packsPerStep = Math.max(1, Math.round(plan.batchTokens / (supervisedTokens / packs.length)));
-    const steps = await affordableSteps(step, packs, packsPerStep, plan.steps, options.maxSeconds, started);
-    const loop = trainSettings({ ...plan, steps }, packsPerStep, settings);
-    const identity = {
-      dataset: dataset.contentHash,
-      model: session.fingerprint.weightsHash,
-      framing: session.framing.hash,
-      settings: { ...settings.training, tokens: tokenCount },
-      loop,
-      shape,
-      weights: session.profile?.chosen.name ?? settings.training.weightType,
-    };
-    const checkpoints = new CheckpointFile(join(folder, 'checkpoint.safetensors'), identity);
-    if (!options.resume) await checkpoints.remove();
-    const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, ...plan, steps, packsPerStep, shape } });
-    const totals = `${loop.steps} steps of about ${plan.batchTokens} supervised tokens, ${tokenCount} rows`;
-    run.onProgress?.({ kind: 'start', stage: 'train', message: totals, total: loop.steps });
-    const deadline = options.maxSeconds === undefined ? undefined : started + options.maxSeconds * 1000;
-    const result = await train(
-      { step, shape, training, validation, settings: loop, checkpoints, tracker, ...(deadline !== undefined && { deadline }) },
-      run,
-    );
-    const seconds = (performance.now() - started) / 1000;
-    await tracker.finish({ steps: result.steps, bestStep: result.bestStep, validationKl: result.validationKl, seconds });
-    await checkpoints.remove();
-    run.onProgress?.({ kind: 'end', stage: 'train', message: describeResult(result), seconds });
-    const cartridge: Cartridge = {
-      model: session.fingerprint,
-      framing: { name: session.framing.name, hash: session.framing.hash },
-      tokenCount,
-      frozenCount: Math.min(settings.training.frozenTokens, tokenCount),
-      keys: result.best.keys,
-      values: result.best.values,
-      receipt: {
-        createdBy: `cartridges ${packageVersion()}`,
-        createdAt: new Date().toISOString(),
-        initializer: settings.training.initializer,
-        corpus: { name: corpus.name, tokens: corpus.tokens, contentHash: corpus.contentHash },
-        dataset: { contentHash: dataset.contentHash, conversations: training.length, validation: validation.length },
-        training: { ...loop, loss: settings.training.loss, supervisedTokens: result.supervisedTokens, weights: identity.weights },
-        result: { steps: result.steps, bestStep: result.bestStep, validationKl: result.validationKl },
-      },
-    };
-    return { cartridge, result, conversations: training.length + validation.length, supervisedTokens };
+    const loop = await planLoop(options, data, step, started);
+    const result = await runLoop(options, data, step, loop, started);
+    const { training, validation, supervisedTokens } = data;
+    const conversations = training.length + validation.length;
+    return { cartridge: toCartridge(options, data, loop, result), result, conversations, supervisedTokens };
   } finally {
     step.dispose();
   }
 }
 
-function splitExamples(conversations: Conversation[], session: ModelSession, settings: Settings, run: RunOptions) {
+interface TrainingData {
+  tokenCount: number;
+  contentHash: string;
+  training: TrainingExample[];
+  validation: TrainingExample[];
+  /** Of the training part. */
+  supervisedTokens: number;
+  plan: TrainingPlan;
+  shape: PackShape;
+}
+
+async function loadTrainingData(options: TrainCartridgeOptions): Promise<TrainingData> {
+  const { session, corpus, settings, signal } = options;
+  const tokenCount = settings.training.tokens ?? defaultTokenCount(corpus.tokens);
+  checkTokenCount(tokenCount, settings, session);
+  const dataset = await openDataset(options.dataset, signal);
+  const { training, validation } = splitExamples(await loadConversations(dataset, signal), options);
+  const supervisedTokens = training.reduce((sum, example) => sum + example.rows.length, 0);
+  return {
+    tokenCount,
+    contentHash: dataset.contentHash,
+    training,
+    validation,
+    supervisedTokens,
+    plan: planTraining(supervisedTokens, settings, session.recommendations),
+    shape: choosePackShape([...training, ...validation], settings.training.packTokens ?? PACK_TOKENS),
+  };
+}
+
+async function createStep(options: TrainCartridgeOptions, { tokenCount, shape }: TrainingData): Promise<GraphStep> {
+  const { session, settings, onProgress } = options;
+  const student = await session.student(settings.training.weightType, options);
+  const initial = await initialRows(options, student, tokenCount);
+  const step = new GraphStep(student, {
+    shape,
+    keys: initial.keys,
+    values: initial.values,
+    frozenCount: settings.training.frozenTokens,
+    loss: settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean',
+    gradientClip: settings.training.gradientClip,
+  });
+  onProgress?.({ kind: 'note', stage: 'train', message: `memory planned ${step.plan.description}` });
+  return step;
+}
+
+/** Settings of the loop; a run that is continued keeps the number of steps that it was planned with. */
+async function planLoop(
+  options: TrainCartridgeOptions,
+  data: TrainingData,
+  step: GraphStep,
+  started: number,
+): Promise<TrainSettings> {
+  const { settings, folder, maxSeconds } = options;
+  const packs = packExamples(data.training, data.shape, new Random(settings.seed));
+  const wantedPacks = data.plan.batchTokens / (data.supervisedTokens / packs.length);
+  // A multiple of the lanes keeps all of them busy to the end of a step.
+  const packsPerStep = Math.max(1, Math.round(wantedPacks / step.lanes)) * step.lanes;
+  const planPath = join(folder, 'plan.json');
+  const kept = options.resume ? await readFile(planPath, 'utf8').catch(() => undefined) : undefined;
+  if (kept !== undefined) return trainSettings({ ...data.plan, steps: JSON.parse(kept).steps }, packsPerStep, settings);
+  const steps =
+    maxSeconds === undefined
+      ? data.plan.steps
+      : await affordableSteps(step, packs, packsPerStep, data.plan.steps, started + maxSeconds * 1000);
+  await writeJsonAtomic(planPath, { steps });
+  return trainSettings({ ...data.plan, steps }, packsPerStep, settings);
+}
+
+async function runLoop(
+  options: TrainCartridgeOptions,
+  data: TrainingData,
+  step: GraphStep,
+  loop: TrainSettings,
+  started: number,
+): Promise<TrainResult> {
+  const { settings, folder, maxSeconds, onProgress } = options;
+  const { training, validation, shape, tokenCount, plan } = data;
+  const checkpoints = new CheckpointFile(join(folder, 'checkpoint.safetensors'), describeRun(options, data, loop));
+  if (!options.resume) await checkpoints.remove();
+  const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, ...loop } });
+  const message = `${loop.steps} steps of about ${plan.batchTokens} supervised tokens, ${tokenCount} rows`;
+  onProgress?.({ kind: 'start', stage: 'train', message, total: loop.steps });
+  const deadline = maxSeconds === undefined ? {} : { deadline: started + maxSeconds * 1000 };
+  const result = await train({ step, shape, training, validation, settings: loop, checkpoints, tracker, ...deadline }, options);
+  const seconds = (performance.now() - started) / 1000;
+  await tracker.finish({ steps: result.steps, bestStep: result.bestStep, validationKl: result.validationKl, seconds });
+  await checkpoints.remove();
+  onProgress?.({ kind: 'end', stage: 'train', message: describeResult(result), seconds });
+  return result;
+}
+
+/** Everything that must be the same for a checkpoint to be continued to the same result. */
+function describeRun(
+  { session, settings }: TrainCartridgeOptions,
+  data: TrainingData,
+  loop: TrainSettings,
+): Record<string, unknown> {
+  return {
+    dataset: data.contentHash,
+    model: session.fingerprint.weightsHash,
+    framing: session.framing.hash,
+    training: { ...settings.training, tokens: data.tokenCount },
+    loop,
+    shape: data.shape,
+    weights: weightTypeOf(session, settings),
+  };
+}
+
+function toCartridge(options: TrainCartridgeOptions, data: TrainingData, loop: TrainSettings, result: TrainResult): Cartridge {
+  const { session, corpus, settings } = options;
+  const { best, steps, bestStep, validationKl, supervisedTokens } = result;
+  return {
+    model: session.fingerprint,
+    framing: { name: session.framing.name, hash: session.framing.hash },
+    tokenCount: data.tokenCount,
+    frozenCount: settings.training.frozenTokens,
+    keys: best.keys,
+    values: best.values,
+    receipt: {
+      createdBy: `cartridges ${packageVersion()}`,
+      createdAt: new Date().toISOString(),
+      initializer: settings.training.initializer,
+      corpus: { name: corpus.name, tokens: corpus.tokens, contentHash: corpus.contentHash },
+      dataset: { contentHash: data.contentHash, conversations: data.training.length, validation: data.validation.length },
+      training: { ...loop, loss: settings.training.loss, supervisedTokens, weights: weightTypeOf(session, settings) },
+      result: { steps, bestStep, validationKl: Number.isNaN(validationKl) ? null : validationKl },
+    },
+  };
+}
+
+function weightTypeOf(session: ModelSession, settings: Settings): string {
+  return session.profile?.chosen.name ?? settings.training.weightType;
+}
+
+function splitExamples(conversations: Conversation[], { session, settings, onProgress }: TrainCartridgeOptions) {
   const { config, framing } = session;
   const { examples, unsupervised, cut } = makeExamples(conversations, framing, {
     targets: settings.training.loss === 'next-token' ? 'next-token' : 'distillation',
@@ -138,7 +217,7 @@ function splitExamples(conversations: Conversation[], session: ModelSession, set
   });
   if (unsupervised + cut > 0) {
     const message = `${unsupervised} conversations have nothing to learn from and are left out, ${cut} were cut`;
-    run.onProgress?.({ kind: 'warning', stage: 'train', message });
+    onProgress?.({ kind: 'warning', stage: 'train', message });
   }
   const shuffled = new Random(settings.seed).fork('validation').shuffle(examples);
   const wanted = Math.round(examples.length * settings.training.validationShare);
@@ -150,24 +229,11 @@ function splitExamples(conversations: Conversation[], session: ModelSession, set
   });
 }
 
-async function initialRows(
-  options: TrainCartridgeOptions,
-  model: Awaited<ReturnType<ModelSession['student']>>,
-  tokenCount: number,
-  run: RunOptions,
-) {
+async function initialRows(options: TrainCartridgeOptions, model: FrozenModel, tokenCount: number): Promise<KeyValueRows> {
   const { session, corpus, settings } = options;
   const { initializer, initializerText, initializerCartridge } = settings.training;
-  let rows: Cartridge | undefined;
-  if (initializer === 'cartridge') {
-    if (!initializerCartridge) throw new CartridgesError('INVALID_OPTION', 'training.initializerCartridge names no file');
-    rows = await readCartridge(initializerCartridge);
-    assertUsableWith(rows, session.fingerprint, { allowQuantization: false });
-  }
-  const text =
-    initializerText === undefined
-      ? undefined
-      : await readFile(initializerText, 'utf8').catch((error) => Promise.reject(toCartridgesError(error)));
+  const rows = initializer === 'cartridge' ? await startingCartridge(initializerCartridge, session) : undefined;
+  const text = initializerText === undefined ? undefined : await readFile(initializerText, 'utf8').catch(rethrow);
   return initializeRows(
     {
       name: initializer,
@@ -180,28 +246,36 @@ async function initialRows(
       ...(text !== undefined && { text }),
       ...(rows && { rows }),
     },
-    run,
+    options,
   );
+}
+
+async function startingCartridge(path: string | undefined, session: ModelSession): Promise<Cartridge> {
+  if (path === undefined) {
+    throw new CartridgesError('INVALID_OPTION', 'the initializer `cartridge` has no cartridge', {
+      hint: 'add --set training.initializerCartridge=FILE',
+    });
+  }
+  const { cartridge } = await openCartridge(path, session, { allowQuantization: false });
+  return cartridge;
 }
 
 /** With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. */
 async function affordableSteps(
   step: GraphStep,
-  packs: ReturnType<typeof packExamples>,
+  packs: readonly Pack[],
   packsPerStep: number,
   wantedSteps: number,
-  maxSeconds: number | undefined,
-  started: number,
+  deadline: number,
 ): Promise<number> {
-  if (maxSeconds === undefined) return wantedSteps;
-  const MEASURED_PACKS = 3;
-  const before = performance.now();
-  for (let index = 0; index < MEASURED_PACKS; index++) await step.accumulate(packs[index % packs.length]!);
-  step.restore(step.state());
-  const secondsPerPack = (performance.now() - before) / 1000 / MEASURED_PACKS;
-  const left = maxSeconds - (performance.now() - started) / 1000;
+  const measured = packs.slice(0, Math.max(2 * step.lanes, packsPerStep));
   // A share is kept for validation and for the machine being slower later.
-  const affordable = Math.floor((left * 0.85) / (secondsPerPack * packsPerStep));
+  const USABLE_SHARE = 0.85;
+  const before = performance.now();
+  await step.accumulate(measured);
+  step.restore(step.state());
+  const millisecondsPerPack = (performance.now() - before) / measured.length;
+  const affordable = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / (millisecondsPerPack * packsPerStep));
   return Math.max(1, Math.min(wantedSteps, affordable));
 }
 
@@ -224,8 +298,8 @@ function checkTokenCount(tokenCount: number, settings: Settings, session: ModelS
   );
 }
 
-function countSupervised(examples: readonly TrainingExample[]): number {
-  return examples.reduce((sum, example) => sum + example.rows.length, 0);
+function rethrow(error: unknown): never {
+  throw toCartridgesError(error);
 }
 
 function describeResult({ steps, bestStep, validationKl, stoppedBy }: TrainResult): string {

@@ -24,6 +24,7 @@ export class Backend {
   readonly handle: GgmlBackend;
   readonly bufferType: GgmlBufferType;
   readonly #cpu: GgmlBackend | undefined;
+  readonly #lanes: GgmlBackend[] = [];
 
   constructor(options: BackendOptions = {}) {
     this.engine = loadEngine();
@@ -33,6 +34,20 @@ export class Backend {
     this.bufferType = this.engine.ggml.ggml_backend_get_default_buffer_type(this.handle);
     this.#cpu =
       this.device.kind === 'cpu' ? undefined : createBackend(this.engine, chooseDevice(this.engine, 'cpu'), this.threads);
+  }
+
+  /**
+   * Backends on the same device that compute side by side, each with a share of the threads. A graph on one thread has no
+   * barriers, so on a processor several of them keep their speed where one graph on all threads loses it: when operations are
+   * small, and when another program takes a core away. Other devices have one lane.
+   */
+  createLanes(limit: number): GgmlBackend[] {
+    if (this.device.kind !== 'cpu') return [this.handle];
+    const count = Math.min(limit, this.threads);
+    const threadsPerLane = Math.floor(this.threads / count);
+    const lanes = Array.from({ length: count }, () => createBackend(this.engine, this.device, threadsPerLane));
+    this.#lanes.push(...lanes);
+    return lanes;
   }
 
   /** A scheduler that sends what the device cannot do to the CPU; undefined on the CPU, which can do everything. */
@@ -51,6 +66,7 @@ export class Backend {
   }
 
   dispose(): void {
+    for (const lane of this.#lanes) this.engine.ggml.ggml_backend_free(lane);
     this.engine.ggml.ggml_backend_free(this.handle);
     if (this.#cpu) this.engine.ggml.ggml_backend_free(this.#cpu);
   }

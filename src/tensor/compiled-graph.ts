@@ -1,5 +1,5 @@
 import { CartridgesError } from '../core/errors.js';
-import type { GgmlAllocator, GgmlGraph, GgmlScheduler, GgmlTensor } from '../native/handles.js';
+import type { GgmlAllocator, GgmlBackend, GgmlGraph, GgmlScheduler, GgmlTensor } from '../native/handles.js';
 import { callAsync } from '../native/koffi.js';
 import { type Backend, MAX_GRAPH_NODES } from './backend.js';
 import type { Graph } from './graph.js';
@@ -11,15 +11,17 @@ import type { Graph } from './graph.js';
 export class CompiledGraph {
   readonly nodeCount: number;
   readonly #backend: Backend;
+  readonly #lane: GgmlBackend;
   readonly #graph: Graph;
   readonly #handle: GgmlGraph;
   readonly #allocator: GgmlAllocator | undefined;
   readonly #scheduler: GgmlScheduler | undefined;
   #running: Promise<void> | undefined;
 
-  /** Throws `OUT_OF_MEMORY` when the intermediate results do not fit. */
-  constructor(graph: Graph, outputs: readonly GgmlTensor[]) {
+  /** Computes on `lane`, by default on the backend itself. Throws `OUT_OF_MEMORY` when the intermediate results do not fit. */
+  constructor(graph: Graph, outputs: readonly GgmlTensor[], lane: GgmlBackend = graph.backend.handle) {
     this.#backend = graph.backend;
+    this.#lane = lane;
     this.#graph = graph;
     const { ggml } = graph.backend.engine;
     this.#handle = ggml.ggml_new_graph_custom(graph.context, MAX_GRAPH_NODES, false);
@@ -69,7 +71,7 @@ export class CompiledGraph {
     const { ggml, log } = this.#backend.engine;
     const status = this.#scheduler
       ? await callAsync(ggml.ggml_backend_sched_graph_compute, this.#scheduler, this.#handle)
-      : await callAsync(ggml.ggml_backend_graph_compute, this.#backend.handle, this.#handle);
+      : await callAsync(ggml.ggml_backend_graph_compute, this.#lane, this.#handle);
     if (status === 0) return;
     throw new CartridgesError(
       'ENGINE_FAILURE',

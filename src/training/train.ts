@@ -104,18 +104,11 @@ class TrainingRun {
 
   async update(signal: AbortSignal | undefined): Promise<void> {
     const { step, settings } = this.#input;
-    const loss: StepLoss = { lossSum: 0, klSum: 0, normalizer: 0 };
-    let tokens = 0;
     const started = performance.now();
-    for (let index = 0; index < settings.packsPerStep; index++) {
-      const pack = this.#nextPack();
-      const part = await step.accumulate(pack, signal);
-      loss.lossSum += part.lossSum;
-      loss.klSum += part.klSum;
-      loss.normalizer += part.normalizer;
-      tokens += pack.tokens.length;
-      this.#supervisedTokens += pack.supervisedTokens;
-    }
+    const packs = Array.from({ length: settings.packsPerStep }, () => this.#nextPack());
+    const loss = await step.accumulate(packs, signal);
+    const tokens = packs.reduce((sum, pack) => sum + pack.tokens.length, 0);
+    this.#supervisedTokens += packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
     await this.#requireFinite(loss);
     const learningRate = learningRateAt(this.#stepsDone, settings);
     const { gradientNorm } = await step.update(learningRate);
@@ -174,12 +167,8 @@ class TrainingRun {
 
   /** Lowest divergence wins; without validation examples the newest rows do. */
   async #validate(): Promise<void> {
-    let [klSum, tokens] = [0, 0];
-    for (const pack of this.#validationPacks) {
-      const part = await this.#input.step.evaluate(pack);
-      klSum += part.klSum;
-      tokens += pack.supervisedTokens;
-    }
+    const { klSum } = await this.#input.step.evaluate(this.#validationPacks);
+    const tokens = this.#validationPacks.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
     const validationKl = tokens > 0 ? klSum / tokens : Number.NaN;
     this.#input.tracker?.log(this.#stepsDone, { 'validation/kl': validationKl });
     if (this.#best && validationKl >= this.#best.validationKl) return;

@@ -18,7 +18,7 @@ export interface TrainingState {
 }
 
 export interface StepLoss {
-  /** Σ −exp(P) · log q over the pack's teacher entries, natural logarithm. */
+  /** Σ −exp(P) · log q over the teacher entries of all packs, natural logarithm. */
   lossSum: number;
   /** Σ exp(P) · (P − log q) over the same entries. */
   klSum: number;
@@ -29,14 +29,18 @@ export interface StepLoss {
 /**
  * One training step of a cartridge in front of a frozen model. The kind of loss, the frozen rows and Adam's constants are
  * fixed at creation, as is the shape of the packs. One call at a time.
+ *
+ * A step has `lanes` that compute side by side, a pack each: several packs in one call keep them all busy. Results do not depend
+ * on which lane is faster: pack i goes to lane i mod `lanes`, and sums are made in the order of the lanes.
  */
 export interface TrainingStep {
   /** What the step takes in memory, computed before the first call. */
   readonly plan: { bytes: number; description: string };
-  /** Adds the gradient of the SUM over the pack's supervised tokens; rows do not change. */
-  accumulate(pack: Pack, signal?: AbortSignal): Promise<StepLoss>;
-  /** The loss of a pack without gradients: validation. */
-  evaluate(pack: Pack, signal?: AbortSignal): Promise<StepLoss>;
+  readonly lanes: number;
+  /** Adds the gradient of the SUM over the supervised tokens of all packs; rows do not change. */
+  accumulate(packs: readonly Pack[], signal?: AbortSignal): Promise<StepLoss>;
+  /** The loss of packs without gradients: validation. */
+  evaluate(packs: readonly Pack[], signal?: AbortSignal): Promise<StepLoss>;
   /** Divides by the accumulated normalizer, makes one Adam step on the rows that are not frozen and zeroes the gradient. */
   update(learningRate: number): Promise<{ gradientNorm: number }>;
   /** Copies of the accumulated gradient sums, for tests. */
