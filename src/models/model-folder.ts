@@ -11,8 +11,6 @@ const recommendationsSchema = z.strictObject({
   learningRate: z.number().gt(0).optional(),
   /** Supervised tokens of an update that the learning rate belongs to. */
   batchTokens: z.int().min(1).optional(),
-  /** Tokens beyond which the model reads badly, whatever its GGUF says. */
-  usefulContextTokens: z.int().min(1).optional(),
 });
 
 /** Settings that suit one model better than the general defaults; `defaults.json` beside its GGUF holds them. */

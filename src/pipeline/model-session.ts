@@ -89,11 +89,6 @@ export class ModelSession {
     return this.languageModel.tokenizer;
   }
 
-  /** Tokens that the model reads well: what its GGUF says, or less where the model's folder knows better. */
-  get contextTokens(): number {
-    return Math.min(this.config.contextLength, this.recommendations.usefulContextTokens ?? Number.POSITIVE_INFINITY);
-  }
-
   /** What was measured to choose the student's weight type; undefined before {@link student}. */
   get profile(): DeviceProfile | undefined {
     return this.#profile;

@@ -28,6 +28,8 @@ const CORPUS_TOKENS_PER_CONVERSATION = 0.8;
 const MIN_CONVERSATIONS = 256;
 const MAX_CONVERSATIONS = 65_536;
 const DEFAULT_CHUNK_TOKENS = 512;
+const DEFAULT_QUESTION_TOKENS = 96;
+const DEFAULT_ANSWER_TOKENS = 256;
 
 /** What self-study asks for, settings first, then the model's recommendations, then the length of the corpus. */
 export function planSynthesis(corpusTokens: number, settings: Settings, recommended: ModelRecommendations): SynthesisPlan {
@@ -38,8 +40,8 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
     conversations: synthesis.conversations ?? Math.min(MAX_CONVERSATIONS, Math.max(MIN_CONVERSATIONS, wanted)),
     chunkMaxTokens,
     chunkMinTokens: synthesis.chunkMinTokens ?? Math.min(Math.ceil(chunkMaxTokens / 2), chunkMaxTokens),
-    questionMaxTokens: recommended.questionMaxTokens ?? synthesis.questionMaxTokens,
-    answerMaxTokens: recommended.answerMaxTokens ?? synthesis.answerMaxTokens,
+    questionMaxTokens: synthesis.questionMaxTokens ?? recommended.questionMaxTokens ?? DEFAULT_QUESTION_TOKENS,
+    answerMaxTokens: synthesis.answerMaxTokens ?? recommended.answerMaxTokens ?? DEFAULT_ANSWER_TOKENS,
   };
 }
 

@@ -9,8 +9,8 @@ const synthesisSettings = z.strictObject({
   conversations: count.max(10_000_000).optional().describe('conversations to attempt; chosen from the length of the corpus'),
   concurrency: count.max(4096).default(32).describe('conversations at once; it changes rounding, so it is recorded'),
   temperature: z.number().min(0).max(10).default(0.7).describe('temperature of the questions; answers are greedy'),
-  questionMaxTokens: count.max(65_536).default(96).describe('longest question'),
-  answerMaxTokens: count.max(65_536).default(256).describe('longest answer'),
+  questionMaxTokens: count.max(65_536).optional().describe('longest question'),
+  answerMaxTokens: count.max(65_536).optional().describe('longest answer'),
   topLogprobs: z.int().min(0).max(1000).default(20).describe('log-probabilities kept for each answered token'),
   minProbabilityMass: share.gt(0).default(0.99).describe('log-probabilities of a token are cut at this mass'),
   chunkMinTokens: count.optional().describe('shortest piece of the corpus that a conversation is about'),
@@ -55,6 +55,11 @@ const evaluationSettings = z.strictObject({
   general: path.optional().describe('JSONL file of questions that need no corpus'),
 });
 
+/** Settings of a conversation with a cartridge. */
+const chatSettings = z.strictObject({
+  maxTokens: count.max(65_536).default(512).describe('longest answer of a chat'),
+});
+
 /**
  * Every setting with its limits and default. A setting without a default is chosen from the corpus and the model when it is
  * left out. Keys that are not here are refused.
@@ -70,6 +75,7 @@ export const settingsSchema = z.strictObject({
   synthesis: synthesisSettings.prefault({}),
   training: trainingSettings.prefault({}),
   evaluation: evaluationSettings.prefault({}),
+  chat: chatSettings.prefault({}),
 });
 
 /** All settings, defaults filled in. */

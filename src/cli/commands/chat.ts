@@ -18,7 +18,7 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
       .description('ask a cartridge')
       .argument('[question]', 'one question; without it a conversation starts')
       .option('--cartridge <file>', 'cartridge file; without it the model answers alone')
-      .addOption(new SettingOption('--max-tokens <n>', 'evaluation.maxTokens', 'longest answer'))
+      .addOption(new SettingOption('--max-tokens <n>', 'chat.maxTokens', 'longest answer'))
       .option('--allow-quantization', 'take a cartridge of another quantisation of the same model'),
   ).action((question, { cartridge: path, allowQuantization = false }, command) =>
     runCommand(
@@ -32,7 +32,7 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
           const opened = path === undefined ? undefined : await openCartridge(path, session, { allowQuantization });
           const chat = await ChatSession.start({
             session,
-            maxTokens: settings.evaluation.maxTokens,
+            maxTokens: settings.chat.maxTokens,
             ...(opened && { cartridge: opened.cartridge }),
           });
           if (question !== undefined) await answerOnce(chat, question, output, run.signal);

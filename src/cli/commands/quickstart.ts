@@ -1,4 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
+import { CartridgesError } from '../../core/errors.js';
 import type { QuickstartReport } from '../../pipeline/quickstart.js';
 import { withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
@@ -17,6 +18,7 @@ export function addQuickstartCommand(program: Command, terminal: Terminal): void
       terminal,
       command,
       async ({ output, settings: resolve, run }) => {
+        refuseOtherModels(command.getOptionValue("model"));
         const settings = await resolve();
         const { quickstart } = await import('../../pipeline/quickstart.js');
         const { formatReport } = await import('../../evaluation/report.js');
@@ -26,6 +28,13 @@ export function addQuickstartCommand(program: Command, terminal: Terminal): void
       'start it again: it is short',
     ),
   );
+}
+
+function refuseOtherModels(model: unknown): void {
+  if (model === undefined || model === 'pocket') return;
+  throw new CartridgesError('INVALID_OPTION', 'the quickstart always takes the pocket model', {
+    hint: `for ${model}: cartridges build SOURCE -o FILE --model ${model}`,
+  });
 }
 
 function describe(report: QuickstartReport, table: string): string {
