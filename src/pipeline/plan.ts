@@ -23,8 +23,10 @@ export interface SynthesisPlan {
   answerMaxTokens: number;
 }
 
-/** One attempted conversation for so many corpus tokens; duplicates are dropped later. */
-const CORPUS_TOKENS_PER_CONVERSATION = 0.8;
+/** Answered tokens for each token of the corpus, before duplicates are dropped. */
+const ANSWERED_TOKENS_PER_CORPUS_TOKEN = 16;
+/** Of the longest answer that is allowed, what answers use on average. */
+const USED_ANSWER_SHARE = 0.3;
 const MIN_CONVERSATIONS = 256;
 const MAX_CONVERSATIONS = 65_536;
 const DEFAULT_CHUNK_TOKENS = 512;
@@ -35,13 +37,14 @@ const DEFAULT_ANSWER_TOKENS = 256;
 export function planSynthesis(corpusTokens: number, settings: Settings, recommended: ModelRecommendations): SynthesisPlan {
   const { synthesis } = settings;
   const chunkMaxTokens = synthesis.chunkMaxTokens ?? recommended.chunkMaxTokens ?? DEFAULT_CHUNK_TOKENS;
-  const wanted = Math.ceil(corpusTokens / CORPUS_TOKENS_PER_CONVERSATION);
+  const answerMaxTokens = synthesis.answerMaxTokens ?? recommended.answerMaxTokens ?? DEFAULT_ANSWER_TOKENS;
+  const wanted = Math.ceil((ANSWERED_TOKENS_PER_CORPUS_TOKEN * corpusTokens) / (USED_ANSWER_SHARE * answerMaxTokens));
   return {
     conversations: synthesis.conversations ?? Math.min(MAX_CONVERSATIONS, Math.max(MIN_CONVERSATIONS, wanted)),
     chunkMaxTokens,
     chunkMinTokens: synthesis.chunkMinTokens ?? Math.min(Math.ceil(chunkMaxTokens / 2), chunkMaxTokens),
     questionMaxTokens: synthesis.questionMaxTokens ?? recommended.questionMaxTokens ?? DEFAULT_QUESTION_TOKENS,
-    answerMaxTokens: synthesis.answerMaxTokens ?? recommended.answerMaxTokens ?? DEFAULT_ANSWER_TOKENS,
+    answerMaxTokens,
   };
 }
 

@@ -115,7 +115,8 @@ async function createStep(options: TrainCartridgeOptions, { tokenCount, shape }:
     loss: settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean',
     gradientClip: settings.training.gradientClip,
   });
-  onProgress?.({ kind: 'note', stage: 'train', message: `memory planned ${step.plan.description}` });
+  const teacher = `libllama's copy of the model ${(session.gguf.fileSize / 2 ** 20).toFixed(1)} MiB`;
+  onProgress?.({ kind: 'note', stage: 'train', message: `memory planned ${step.plan.description}; beside it ${teacher}` });
   return step;
 }
 

@@ -88,21 +88,46 @@ test('lowers the loss and keeps the rows of the best validation', async () => {
   run.step.dispose();
 });
 
-test('a run that is stopped and resumed equals one that is not, bit for bit', async () => {
+test.each([
+  ['between two steps', (run: TrainInput, stop: () => void) => stopAfter(run, 5, stop)],
+  ['in the middle of a step', (run: TrainInput, stop: () => void) => stopWithin(run, 6, stop)],
+])('a run that is stopped %s and resumed equals one that is not, bit for bit', async (_when, arrange) => {
   const whole = newRun();
   const expected = await train(whole);
   const controller = new AbortController();
   const first = newRun({ checkpoints: checkpoints() });
-  const stopAtFive = (event: ProgressEvent) => {
-    if (event.kind === 'progress' && event.done === 5) controller.abort();
-  };
-  await expect(train(first, { onProgress: stopAtFive, signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+  arrange(first, () => controller.abort());
+  await expect(train(first, { signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+  expect((await checkpoints().read())?.stepsDone).toBe(5);
   const second = newRun({ checkpoints: checkpoints() });
   const resumed = await train(second);
   expect(resumed).toEqual(expected);
   expect(second.step.state()).toEqual(whole.step.state());
   for (const run of [whole, first, second]) run.step.dispose();
 });
+
+function stopAfter({ step }: TrainInput, updates: number, stop: () => void): void {
+  const update = step.update.bind(step);
+  let calls = 0;
+  step.update = async (learningRate) => {
+    const result = await update(learningRate);
+    if (++calls === updates) stop();
+    return result;
+  };
+}
+
+/** The first pack of a step is computed and the second is not begun. */
+function stopWithin({ step }: TrainInput, updates: number, stop: () => void): void {
+  const accumulate = step.accumulate.bind(step);
+  let calls = 0;
+  step.accumulate = async (packs, signal) => {
+    if (++calls === updates) {
+      await accumulate(packs.slice(0, 1));
+      stop();
+    }
+    return accumulate(packs, signal);
+  };
+}
 
 test('a checkpoint of other settings is refused by name', async () => {
   const run = newRun({ checkpoints: checkpoints(), settings: { ...SETTINGS, steps: 2 } });

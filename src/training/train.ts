@@ -55,16 +55,19 @@ export async function train(input: TrainInput, options: RunOptions = {}): Promis
   await run.restore();
   const { steps } = input.settings;
   let stoppedBy: TrainResult['stoppedBy'] = 'steps';
-  while (run.stepsDone < steps) {
-    if (options.signal?.aborted) {
-      await run.checkpoint();
+  try {
+    while (run.stepsDone < steps) {
       throwIfAborted(options.signal);
+      if (input.deadline !== undefined && performance.now() > input.deadline && run.stepsDone > 0) {
+        stoppedBy = 'deadline';
+        break;
+      }
+      await run.update(options.signal);
     }
-    if (input.deadline !== undefined && performance.now() > input.deadline && run.stepsDone > 0) {
-      stoppedBy = 'deadline';
-      break;
-    }
-    await run.update(options.signal);
+  } catch (error) {
+    // Often in the middle of an update: that one is forgotten, and those before it are kept.
+    if (options.signal?.aborted) await run.checkpoint();
+    throw error;
   }
   return run.finish(stoppedBy);
 }
@@ -105,14 +108,15 @@ class TrainingRun {
   async update(signal: AbortSignal | undefined): Promise<void> {
     const { step, settings } = this.#input;
     const started = performance.now();
-    const packs = Array.from({ length: settings.packsPerStep }, () => this.#nextPack());
+    const { packs, next } = this.#nextPacks();
     const loss = await step.accumulate(packs, signal);
-    const tokens = packs.reduce((sum, pack) => sum + pack.tokens.length, 0);
-    this.#supervisedTokens += packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
-    await this.#requireFinite(loss);
+    this.#requireFinite(loss);
     const learningRate = learningRateAt(this.#stepsDone, settings);
     const { gradientNorm } = await step.update(learningRate);
+    this.#position = next;
     this.#stepsDone++;
+    this.#supervisedTokens += packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
+    const tokens = packs.reduce((sum, pack) => sum + pack.tokens.length, 0);
     this.#speed.add(tokens, performance.now() - started);
     this.#report(loss, learningRate, gradientNorm);
     if (this.#isDue(settings.validateEverySteps)) await this.#validate();
@@ -148,17 +152,19 @@ class TrainingRun {
     return everySteps > 0 && this.#stepsDone % everySteps === 0;
   }
 
-  #nextPack(): Pack {
-    const packs = this.#packs.of(this.#position.epoch);
-    const pack = packs[this.#position.pack]!;
-    const isLast = this.#position.pack + 1 === packs.length;
-    this.#position = isLast
-      ? { epoch: this.#position.epoch + 1, pack: 0 }
-      : { epoch: this.#position.epoch, pack: this.#position.pack + 1 };
-    return pack;
+  /** The packs of one update, and where the data stands after it. */
+  #nextPacks(): { packs: Pack[]; next: DataPosition } {
+    const chosen: Pack[] = [];
+    let { epoch, pack } = this.#position;
+    while (chosen.length < this.#input.settings.packsPerStep) {
+      const packs = this.#packs.of(epoch);
+      chosen.push(packs[pack]!);
+      [epoch, pack] = pack + 1 === packs.length ? [epoch + 1, 0] : [epoch, pack + 1];
+    }
+    return { packs: chosen, next: { epoch, pack } };
   }
 
-  async #requireFinite(loss: StepLoss): Promise<void> {
+  #requireFinite(loss: StepLoss): void {
     if (Number.isFinite(loss.lossSum)) return;
     throw new CartridgesError('NON_FINITE_LOSS', `the loss is ${loss.lossSum} after ${this.#stepsDone} updates`, {
       hint: 'lower the learning rate; the last checkpoint is kept and --resume continues from it',
@@ -167,10 +173,15 @@ class TrainingRun {
 
   /** Lowest divergence wins; without validation examples the newest rows do. */
   async #validate(): Promise<void> {
-    const { klSum } = await this.#input.step.evaluate(this.#validationPacks);
+    const { klSum, lossSum, normalizer } = await this.#input.step.evaluate(this.#validationPacks);
     const tokens = this.#validationPacks.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
     const validationKl = tokens > 0 ? klSum / tokens : Number.NaN;
-    this.#input.tracker?.log(this.#stepsDone, { 'validation/kl': validationKl });
+    const loss = lossSum / normalizer;
+    this.#input.tracker?.log(this.#stepsDone, {
+      'validation/kl': validationKl,
+      'validation/loss': loss,
+      'validation/perplexity': Math.exp(loss),
+    });
     if (this.#best && validationKl >= this.#best.validationKl) return;
     this.#best = { state: this.#input.step.state(), stepsDone: this.#stepsDone, validationKl };
   }

@@ -22,13 +22,14 @@ export interface CommandOptions {
   script?: string;
   /** In place of the node that runs the tests. */
   node?: string;
-  /** Sees stderr as it grows: a test that interrupts waits for a word there. */
-  onStderr?: (text: string, child: ChildProcess) => void;
+  onStart?: (child: ChildProcess) => void;
+  /** Hears all of stderr each time that it grows. */
+  onStderr?: (text: string) => void;
 }
 
 /** Runs `cartridges` with arguments in a process of its own, away from the settings of whoever runs the tests. */
 export async function runCommand(commandLine: readonly string[], options: CommandOptions): Promise<CommandResult> {
-  const { folder, environment, script = CARTRIDGES, node = process.execPath, onStderr } = options;
+  const { folder, environment, script = CARTRIDGES, node = process.execPath, onStart, onStderr } = options;
   const inherited = Object.entries(process.env).filter(([name]) => !/^(CARTRIDGES_|HF_|NO_COLOR|FORCE_COLOR|CI$)/.test(name));
   const child = spawn(node, [script, ...commandLine], {
     cwd: folder,
@@ -40,13 +41,14 @@ export async function runCommand(commandLine: readonly string[], options: Comman
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  onStart?.(child);
   const text = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
     text.stdout += piece;
   });
   child.stderr.setEncoding('utf8').on('data', (piece: string) => {
     text.stderr += piece;
-    onStderr?.(text.stderr, child);
+    onStderr?.(text.stderr);
   });
   const [status, signal] = await once(child, 'close');
   return { status, signal, ...text };
