@@ -33,6 +33,19 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
   }
 }
 
+/** Throws when a file of this name could not be written: asked before long work, not after it. */
+export async function assertWritable(path: string): Promise<void> {
+  const probe = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.part`);
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await (await open(probe, 'wx')).close();
+  } catch (error) {
+    throw toCartridgesError(error);
+  } finally {
+    await rm(probe, { force: true }).catch(() => undefined);
+  }
+}
+
 /** Writes a value as indented JSON, atomically. */
 export async function writeJsonAtomic(path: string, value: unknown): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);

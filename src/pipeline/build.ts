@@ -2,7 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { writeCartridge } from '../cartridge/cartridge-file.js';
-import { writeJsonAtomic } from '../core/files.js';
+import { assertWritable, writeJsonAtomic } from '../core/files.js';
 import { sha256Json } from '../core/hashing.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
@@ -59,6 +59,7 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   };
   const started = performance.now();
   const secondsSince = (time: number) => (performance.now() - time) / 1000;
+  await assertWritable(output);
   const folder = runFolder(options);
   await mkdir(folder, { recursive: true });
   const budget = settings.minutes === undefined ? undefined : settings.minutes * 60 * (1 - RESERVE_SHARE);
@@ -95,6 +96,7 @@ export interface TrainAndWriteOptions extends BuildOptions {
 export async function trainAndWrite(options: TrainAndWriteOptions): Promise<BuildResult> {
   const { settings, output } = options;
   const started = performance.now();
+  await assertWritable(output);
   const folder = join(settings.outputFolder, basename(output).replace(/\.safetensors$/, ''));
   const maxSeconds = settings.minutes === undefined ? {} : { maxSeconds: settings.minutes * 60 };
   const trained = await trainCartridge({ ...options, folder, ...maxSeconds });

@@ -4,12 +4,12 @@ import type { TrainSettings } from '../training/train.js';
 import type { Settings } from './settings.js';
 
 /** Rows for each square root of the corpus' length: a longer text is told in relatively fewer rows. */
-const ROWS_PER_ROOT_TOKEN = 4;
+const ROWS_PER_ROOT_TOKEN = 6;
 const ROW_MULTIPLE = 16;
 const MIN_ROWS = 16;
 const MAX_ROWS = 2_048;
 
-/** Size of a cartridge for a corpus: 4 √tokens, a multiple of 16, at most a quarter of the corpus and 2,048. */
+/** Size of a cartridge for a corpus: 6 √tokens, a multiple of 16, at most a quarter of the corpus and 2,048. */
 export function defaultTokenCount(corpusTokens: number): number {
   const wanted = Math.min(ROWS_PER_ROOT_TOKEN * Math.sqrt(corpusTokens), corpusTokens / 4, MAX_ROWS);
   return Math.max(MIN_ROWS, Math.round(wanted / ROW_MULTIPLE) * ROW_MULTIPLE);
@@ -50,9 +50,10 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
 
 /** Supervised tokens of an update where nothing else is said. */
 const DEFAULT_BATCH_TOKENS = 1_024;
-/** Times that the supervised tokens of the dataset are seen; small datasets need more updates than that gives. */
-const DEFAULT_PASSES = 6;
-const MIN_STEPS = 300;
+/** Times that the supervised tokens of the dataset are seen. */
+const DEFAULT_PASSES = 3;
+/** Supervised tokens that are seen at least: a small dataset is seen more often. */
+const MIN_SEEN_TOKENS = 100_000;
 const MAX_STEPS = 20_000;
 
 export interface TrainingPlan {
@@ -66,10 +67,10 @@ export interface TrainingPlan {
 export function planTraining(supervisedTokens: number, settings: Settings, recommended: ModelRecommendations): TrainingPlan {
   const { training } = settings;
   const batchTokens = training.batchTokens ?? recommended.batchTokens ?? DEFAULT_BATCH_TOKENS;
-  const passes = Math.ceil((DEFAULT_PASSES * supervisedTokens) / batchTokens);
+  const seenTokens = Math.max(DEFAULT_PASSES * supervisedTokens, MIN_SEEN_TOKENS);
   return {
     batchTokens,
-    steps: training.steps ?? Math.min(MAX_STEPS, Math.max(MIN_STEPS, passes)),
+    steps: training.steps ?? Math.min(MAX_STEPS, Math.ceil(seenTokens / batchTokens)),
     learningRate: training.learningRate ?? recommended.learningRate ?? defaultLearningRate(batchTokens),
   };
 }
