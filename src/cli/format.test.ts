@@ -1,11 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { formatBytes, formatSeconds, formatTable, formatValue, printable } from './format.js';
+import { formatSeconds, formatTable, formatValue, printable } from './format.js';
 
 describe('formats', () => {
-  it('bytes', () => {
-    expect([0, 999, 1500, 4_623_936, 7.5e9].map(formatBytes)).toEqual(['0 B', '999 B', '1.5 kB', '4.6 MB', '7.5 GB']);
-  });
-
   it('seconds', () => {
     const shown = [0.04, 9.949, 9.96, 59.94, 59.96, 200, 3599.6, 7500].map(formatSeconds);
     expect(shown).toEqual(['0.0 s', '9.9 s', '10 s', '60 s', '1 min 0 s', '3 min 20 s', '1 h 0 min', '2 h 5 min']);

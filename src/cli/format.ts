@@ -1,10 +1,3 @@
-/** A byte count in the unit that keeps it short: 512 B, 1.5 kB, 4.6 MB. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
-  return power === 0 ? `${Math.round(bytes)} B` : `${(bytes / 1000 ** power).toFixed(1)} ${units[power]}`;
-}
-
 /** A duration that is quick to read: 4.2 s, 3 min 20 s, 2 h 5 min. */
 export function formatSeconds(seconds: number): string {
   if (seconds < 59.95) return `${seconds < 9.95 ? seconds.toFixed(1) : Math.round(seconds)} s`;

@@ -114,7 +114,7 @@ describe('cartridges models', () => {
   it('list shows what was pulled', async () => {
     await run('models', 'pull', 'org/model', 'F16', '--quiet');
     const { stdout } = await run('models', 'list');
-    expect(stdout).toMatch(/^pocket +4\.6 MB /);
+    expect(stdout).toMatch(/^pocket +4\.4 MiB /);
     expect(stdout).toContain('org/model:tiny-F16.gguf');
     expect(JSON.parse((await run('models', 'list', '--json')).stdout).models).toHaveLength(2);
   });

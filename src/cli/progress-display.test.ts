@@ -38,7 +38,7 @@ describe('in a pipe', () => {
     listen({ kind: 'progress', stage: 'download', done: 5e8, total: 1e9 });
     clock = 10_000;
     listen({ kind: 'progress', stage: 'download', done: 6e8, total: 1e9 });
-    expect(text.split('\n')[1]).toBe('download: 60 %  600.0 MB/1.0 GB  40 s left');
+    expect(text.split('\n')[1]).toBe('download: 60 %  572.2 MiB/953.7 MiB  40 s left');
   });
 
   it('keeps warnings when quiet, and nothing else', () => {

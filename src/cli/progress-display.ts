@@ -1,6 +1,7 @@
+import { formatBytes } from '../core/format-bytes.js';
 import type { ProgressEvent, Stage } from '../core/progress.js';
 import { type Colors, colorsFor } from './colors.js';
-import { formatBytes, formatSeconds, formatValue } from './format.js';
+import { formatSeconds, formatValue } from './format.js';
 import type { TextStream } from './terminal.js';
 
 const REDRAW_MS = 100;

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parquetReadObjects } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { formatBytes } from '../core/format-bytes.js';
 import type { ConditionReport } from './conditions.js';
-import { type EvaluationReport, formatBytes, formatReport, type ReportedAnswer, writeReport } from './report.js';
+import { type EvaluationReport, formatReport, type ReportedAnswer, writeReport } from './report.js';
 
 let folder: string;
 beforeAll(async () => {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type ColumnSource, parquetWriteBuffer } from 'hyparquet-writer';
 import { writeFileAtomic, writeJsonAtomic } from '../core/files.js';
+import { formatBytes } from '../core/format-bytes.js';
 import { CONDITION_TITLES, CONDITIONS, type ConditionName, type ConditionReport, type PerCondition } from './conditions.js';
 import type { AnswerRow } from './generation-eval.js';
 
@@ -42,13 +43,6 @@ export async function writeReport(folder: string, report: EvaluationReport, answ
     new Uint8Array(parquetWriteBuffer({ columnData: answerColumns(answers) })),
   );
   await writeJsonAtomic(join(folder, 'report.json'), report);
-}
-
-/** A byte count in the unit that keeps it short: 512 B, 1.5 KiB, 20.3 MiB. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
-  return `${power === 0 ? bytes : (bytes / 2 ** (10 * power)).toFixed(1)} ${units[power]}`;
 }
 
 function tableOf(report: EvaluationReport): string[][] {

@@ -1,7 +1,8 @@
 import type { Command } from '@commander-js/extra-typings';
 import { CartridgesError } from '../../core/errors.js';
+import { formatBytes } from '../../core/format-bytes.js';
 import type { DoctorReport } from '../../pipeline/doctor.js';
-import { formatBytes, formatTable } from '../format.js';
+import { formatTable } from '../format.js';
 import { withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';

@@ -1,6 +1,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { CartridgeHeader } from '../../cartridge/cartridge-file.js';
-import { formatBytes, formatTable, printable } from '../format.js';
+import { formatBytes } from '../../core/format-bytes.js';
+import { formatTable, printable } from '../format.js';
 import { withOutputOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';

@@ -1,6 +1,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import { hubToken, readEnvironment } from '../../core/environment.js';
-import { formatBytes, formatTable } from '../format.js';
+import { formatBytes } from '../../core/format-bytes.js';
+import { formatTable } from '../format.js';
 import { withOutputOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';

@@ -18,7 +18,7 @@ export function addQuickstartCommand(program: Command, terminal: Terminal): void
       terminal,
       command,
       async ({ output, settings: resolve, run }) => {
-        refuseOtherModels(command.getOptionValue("model"));
+        refuseOtherModels(command.getOptionValue('model'));
         const settings = await resolve();
         const { quickstart } = await import('../../pipeline/quickstart.js');
         const { formatReport } = await import('../../evaluation/report.js');
