@@ -9,7 +9,7 @@ import type { RunOptions } from '../core/progress.js';
 import type { SynthesisReport } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import type { ModelSession } from './model-session.js';
-import { planSynthesis, type SynthesisPlan } from './plan.js';
+import { planSynthesis, planTokenCount, type SynthesisPlan } from './plan.js';
 import type { Settings } from './settings.js';
 import { synthesizeDataset } from './synthesize.js';
 import { type TrainedCartridge, trainCartridge } from './train.js';
@@ -60,6 +60,7 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   const started = performance.now();
   const secondsSince = (time: number) => (performance.now() - time) / 1000;
   await assertWritable(output);
+  planTokenCount(corpus.tokens, settings, session.config.contextLength);
   const folder = runFolder(options);
   await mkdir(folder, { recursive: true });
   const budget = settings.minutes === undefined ? undefined : settings.minutes * 60 * (1 - RESERVE_SHARE);

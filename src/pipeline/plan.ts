@@ -1,3 +1,4 @@
+import { CartridgesError } from '../core/errors.js';
 import type { ModelRecommendations } from '../models/model-folder.js';
 import { defaultLearningRate } from '../training/schedule.js';
 import type { TrainSettings } from '../training/train.js';
@@ -13,6 +14,28 @@ const MAX_ROWS = 2_048;
 export function defaultTokenCount(corpusTokens: number): number {
   const wanted = Math.min(ROWS_PER_ROOT_TOKEN * Math.sqrt(corpusTokens), corpusTokens / 4, MAX_ROWS);
   return Math.max(MIN_ROWS, Math.round(wanted / ROW_MULTIPLE) * ROW_MULTIPLE);
+}
+
+/**
+ * The number of rows: the setting, or the default. Throws `INVALID_OPTION` when all of them are frozen and `CONTEXT_OVERFLOW`
+ * when they leave the model no room to read a question.
+ */
+export function planTokenCount(corpusTokens: number, settings: Settings, contextLength: number): number {
+  const { tokens: tokenCount = defaultTokenCount(corpusTokens), frozenTokens } = settings.training;
+  if (frozenTokens >= tokenCount) {
+    throw new CartridgesError(
+      'INVALID_OPTION',
+      `${frozenTokens} frozen rows leave nothing to train in a cartridge of ${tokenCount}`,
+    );
+  }
+  if (tokenCount < contextLength) return tokenCount;
+  throw new CartridgesError(
+    'CONTEXT_OVERFLOW',
+    `a cartridge of ${tokenCount} tokens leaves no room in a context of ${contextLength}`,
+    {
+      hint: `use --tokens below ${contextLength}`,
+    },
+  );
 }
 
 export interface SynthesisPlan {

@@ -21,7 +21,7 @@ import { type TrainResult, type TrainSettings, train } from '../training/train.j
 import type { TokenizedCorpus } from './corpus-source.js';
 import type { ModelSession } from './model-session.js';
 import { openCartridge } from './open-cartridge.js';
-import { defaultTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
+import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
 import type { Settings } from './settings.js';
 
 export interface TrainCartridgeOptions extends RunOptions {
@@ -87,8 +87,7 @@ interface TrainingData {
 
 async function loadTrainingData(options: TrainCartridgeOptions): Promise<TrainingData> {
   const { session, corpus, settings, signal } = options;
-  const tokenCount = settings.training.tokens ?? defaultTokenCount(corpus.tokens);
-  checkTokenCount(tokenCount, settings, session);
+  const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
   const dataset = await openDataset(options.dataset, signal);
   const { training, validation } = splitExamples(await loadConversations(dataset, signal), options);
   const supervisedTokens = training.reduce((sum, example) => sum + example.rows.length, 0);
@@ -278,25 +277,6 @@ async function affordableSteps(
   const millisecondsPerPack = (performance.now() - before) / measured.length;
   const affordable = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / (millisecondsPerPack * packsPerStep));
   return Math.max(1, Math.min(wantedSteps, affordable));
-}
-
-function checkTokenCount(tokenCount: number, settings: Settings, session: ModelSession): void {
-  const { frozenTokens } = settings.training;
-  if (frozenTokens >= tokenCount) {
-    throw new CartridgesError(
-      'INVALID_OPTION',
-      `${frozenTokens} frozen rows leave nothing to train in a cartridge of ${tokenCount}`,
-    );
-  }
-  const { contextLength } = session.config;
-  if (tokenCount < contextLength) return;
-  throw new CartridgesError(
-    'CONTEXT_OVERFLOW',
-    `a cartridge of ${tokenCount} tokens leaves no room in a context of ${contextLength}`,
-    {
-      hint: `use --tokens below ${contextLength}`,
-    },
-  );
 }
 
 function rethrow(error: unknown): never {
