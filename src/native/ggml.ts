@@ -50,7 +50,6 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
   const binary = (name: string) => base<Binary>(`void *${name}(void *ctx, void *a, void *b)`);
   return {
     ggml_version: base<() => string>('const char *ggml_version()'),
-    ggml_commit: base<() => string>('const char *ggml_commit()'),
     ggml_init: base<(params: { mem_size: number; mem_buffer: null; no_alloc: boolean }) => Context>(
       'void *ggml_init(ggml_init_params p)',
     ),
@@ -59,23 +58,17 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_graph_overhead_custom: base<(size: number, gradients: boolean) => number | bigint>(
       'size_t ggml_graph_overhead_custom(size_t size, bool grads)',
     ),
-    ggml_nbytes: base<(tensor: T) => number | bigint>('size_t ggml_nbytes(void *tensor)'),
     ggml_row_size: base<(type: number, elements: number) => number | bigint>('size_t ggml_row_size(int type, int64_t n)'),
     ggml_new_tensor_4d: base<(ctx: Context, type: number, ne0: number, ne1: number, ne2: number, ne3: number) => T>(
       'void *ggml_new_tensor_4d(void *ctx, int type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3)',
     ),
-    ggml_set_input: base<(tensor: T) => void>('void ggml_set_input(void *t)'),
     ggml_set_output: base<(tensor: T) => void>('void ggml_set_output(void *t)'),
-    ggml_set_param: base<(tensor: T) => void>('void ggml_set_param(void *t)'),
 
     ggml_mul_mat: binary('ggml_mul_mat'),
-    ggml_out_prod: binary('ggml_out_prod'),
     ggml_add: binary('ggml_add'),
     ggml_sub: binary('ggml_sub'),
     ggml_mul: binary('ggml_mul'),
-    ggml_scale: base<(ctx: Context, a: T, factor: number) => T>('void *ggml_scale(void *ctx, void *a, float s)'),
     ggml_log: unary('ggml_log'),
-    ggml_sum: unary('ggml_sum'),
     ggml_argmax: unary('ggml_argmax'),
     ggml_rms_norm: base<(ctx: Context, a: T, epsilon: number) => T>('void *ggml_rms_norm(void *ctx, void *a, float eps)'),
     ggml_rms_norm_back: base<(ctx: Context, gradient: T, a: T, epsilon: number) => T>(
@@ -130,8 +123,6 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     >(
       'void *ggml_view_4d(void *ctx, void *a, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3, size_t nb1, size_t nb2, size_t nb3, size_t offset)',
     ),
-    ggml_cast: base<(ctx: Context, a: T, type: number) => T>('void *ggml_cast(void *ctx, void *a, int type)'),
-    ggml_cpy: binary('ggml_cpy'),
 
     ggml_new_graph_custom: base<(ctx: Context, size: number, gradients: boolean) => GgmlGraph>(
       'void *ggml_new_graph_custom(void *ctx, size_t size, bool grads)',
@@ -141,9 +132,6 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ),
     ggml_graph_n_nodes: base<(graph: GgmlGraph) => number>('int ggml_graph_n_nodes(void *graph)'),
 
-    ggml_backend_alloc_ctx_tensors: base<(ctx: Context, backend: GgmlBackend) => GgmlBuffer | null>(
-      'void *ggml_backend_alloc_ctx_tensors(void *ctx, void *backend)',
-    ),
     ggml_backend_alloc_ctx_tensors_from_buft: base<(ctx: Context, type: GgmlBufferType) => GgmlBuffer | null>(
       'void *ggml_backend_alloc_ctx_tensors_from_buft(void *ctx, void *buft)',
     ),
@@ -186,8 +174,6 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_backend_load_all_from_path: ggml<(folder: string) => void>('void ggml_backend_load_all_from_path(const char *dir)'),
     ggml_backend_dev_count: ggml<() => number | bigint>('size_t ggml_backend_dev_count()'),
     ggml_backend_dev_get: ggml<(index: number) => GgmlDevice>('void *ggml_backend_dev_get(size_t i)'),
-    ggml_backend_dev_by_type: ggml<(type: number) => GgmlDevice | null>('void *ggml_backend_dev_by_type(int type)'),
-    ggml_backend_dev_by_name: ggml<(name: string) => GgmlDevice | null>('void *ggml_backend_dev_by_name(const char *name)'),
     ggml_backend_dev_get_props: base<(device: GgmlDevice, properties: DeviceProperties) => void>(
       'void ggml_backend_dev_get_props(void *dev, _Out_ ggml_backend_dev_props *p)',
     ),
@@ -227,7 +213,6 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_fp32_to_fp16_row: base<(source: Float32Array, target: Uint16Array, count: number) => void>(
       'void ggml_fp32_to_fp16_row(const void *x, void *y, int64_t n)',
     ),
-    ggml_set_abort_callback: base<(callback: unknown) => unknown>('void *ggml_set_abort_callback(void *cb)'),
   };
 }
 

@@ -20,17 +20,12 @@ export function bindLlama(library: LibraryHandle) {
       'void *llama_model_load_from_file(const char *path, llama_model_params p)',
     ),
     llama_model_free: bind<(model: LlamaModel) => void>('void llama_model_free(void *model)'),
-    llama_model_n_layer: bind<(model: LlamaModel) => number>('int32_t llama_model_n_layer(void *model)'),
-    llama_model_n_ctx_train: bind<(model: LlamaModel) => number>('int32_t llama_model_n_ctx_train(void *model)'),
     llama_model_get_vocab: bind<(model: LlamaModel) => LlamaVocabulary>('void *llama_model_get_vocab(void *model)'),
 
     llama_vocab_type: bind<(vocabulary: LlamaVocabulary) => number>('int llama_vocab_type(void *vocab)'),
     llama_vocab_n_tokens: bind<(vocabulary: LlamaVocabulary) => number>('int32_t llama_vocab_n_tokens(void *vocab)'),
     llama_vocab_is_eog: bind<(vocabulary: LlamaVocabulary, token: number) => boolean>(
       'bool llama_vocab_is_eog(void *vocab, int32_t token)',
-    ),
-    llama_vocab_is_control: bind<(vocabulary: LlamaVocabulary, token: number) => boolean>(
-      'bool llama_vocab_is_control(void *vocab, int32_t token)',
     ),
     llama_vocab_bos: bind<(vocabulary: LlamaVocabulary) => number>('int32_t llama_vocab_bos(void *vocab)'),
     llama_vocab_eos: bind<(vocabulary: LlamaVocabulary) => number>('int32_t llama_vocab_eos(void *vocab)'),
@@ -46,19 +41,6 @@ export function bindLlama(library: LibraryHandle) {
       ) => number
     >(
       'int32_t llama_tokenize(void *vocab, const void *text, int32_t bytes, void *out, int32_t max, bool add_special, bool parse_special)',
-    ),
-    llama_detokenize: bind<
-      (
-        vocabulary: LlamaVocabulary,
-        tokens: Int32Array,
-        count: number,
-        text: Uint8Array,
-        capacity: number,
-        removeSpecial: boolean,
-        unparseSpecial: boolean,
-      ) => number
-    >(
-      'int32_t llama_detokenize(void *vocab, const void *tokens, int32_t n, void *out, int32_t max, bool remove_special, bool unparse_special)',
     ),
     llama_token_to_piece: bind<
       (
@@ -76,12 +58,6 @@ export function bindLlama(library: LibraryHandle) {
     ),
     llama_free: bind<(context: LlamaContext) => void>('void llama_free(void *ctx)'),
     llama_n_ctx: bind<(context: LlamaContext) => number>('uint32_t llama_n_ctx(void *ctx)'),
-    llama_set_n_threads: bind<(context: LlamaContext, generation: number, batch: number) => void>(
-      'void llama_set_n_threads(void *ctx, int32_t gen, int32_t batch)',
-    ),
-    llama_set_abort_callback: bind<(context: LlamaContext, callback: unknown, user: null) => void>(
-      'void llama_set_abort_callback(void *ctx, void *cb, void *user)',
-    ),
     llama_batch_init: bind<(tokens: number, embeddings: number, sequences: number) => LlamaBatch>(
       'llama_batch llama_batch_init(int32_t n, int32_t embd, int32_t n_seq_max)',
     ),
