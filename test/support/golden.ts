@@ -1,8 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The folder with golden numbers: `GOLDEN_DIR`, else the copies in this repository. */
-export const GOLDEN_FOLDER = process.env['GOLDEN_DIR'] ?? join(import.meta.dirname, '..', 'golden');
+/** The golden numbers of this repository. */
+export const PACKAGED_GOLDEN_FOLDER = join(import.meta.dirname, '..', 'golden');
+
+/** The folder that golden tests read: `GOLDEN_DIR`, else the one of this repository. */
+export const GOLDEN_FOLDER = process.env['GOLDEN_DIR'] ?? PACKAGED_GOLDEN_FOLDER;
 
 export interface GoldenModel {
   file: string;
@@ -77,13 +80,13 @@ export function goldenNames(): string[] {
     .map((file) => file.slice(0, -'.json'.length));
 }
 
-export function readGolden(name: string): Golden {
-  const numbers = JSON.parse(readFileSync(join(GOLDEN_FOLDER, `${name}.json`), 'utf8'));
+export function readGolden(name: string, folder = GOLDEN_FOLDER): Golden {
+  const numbers = JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8'));
   return {
     ...numbers,
     name,
-    path: join(GOLDEN_FOLDER, numbers.model.file),
-    tensors: readF32Tensors(join(GOLDEN_FOLDER, `${name}.safetensors`)),
+    path: join(folder, numbers.model.file),
+    tensors: readF32Tensors(join(folder, `${name}.safetensors`)),
   };
 }
 
