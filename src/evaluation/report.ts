@@ -7,7 +7,8 @@ import type { AnswerRow } from './generation-eval.js';
 
 /** The result of an evaluation as scripts read it. Accuracies and rates are 0 to 1. */
 export interface EvaluationReport {
-  cartridge: { path: string; tokens: number };
+  /** `otherQuantization`: it was trained with another quantisation of the model than the one that was asked. */
+  cartridge: { path: string; tokens: number; otherQuantization?: true };
   corpus: { tokens: number };
   /** Number of questions about the text. */
   questions: number;

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { goldenCartridge, randomCartridge } from '../../test/support/cartridges.js';
 import { largestDifference, PACKAGED_GOLDEN_FOLDER, readGolden } from '../../test/support/golden.js';
 import { Random } from '../core/random.js';
-import type { EngineSettings, InferenceEngine } from './inference-engine.js';
+import type { InferenceEngine } from './inference-engine.js';
 import { LanguageModel } from './language-model.js';
 import type { Completion, GeneratedToken, GenerationRequest } from './requests.js';
 

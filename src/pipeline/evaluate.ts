@@ -16,6 +16,8 @@ export interface EvaluateOptions extends RunOptions {
   cartridge: Cartridge;
   /** As the report names it. */
   cartridgePath: string;
+  /** The cartridge was trained with another quantisation of the model; the report records it. */
+  quantizationDiffers?: boolean;
   corpus: TokenizedCorpus;
   sets: QuestionSets;
   /** Longest answer in tokens. */
@@ -123,7 +125,7 @@ async function evaluateOne(
 }
 
 function toReport(
-  { cartridge, cartridgePath, corpus, sets }: EvaluateOptions,
+  { cartridge, cartridgePath, corpus, sets, quantizationDiffers }: EvaluateOptions,
   results: PerCondition<ConditionResult>,
   seconds: Record<string, number>,
 ): EvaluationReport {
@@ -135,7 +137,7 @@ function toReport(
       }),
     );
   return {
-    cartridge: { path: cartridgePath, tokens: cartridge.tokenCount },
+    cartridge: { path: cartridgePath, tokens: cartridge.tokenCount, ...(quantizationDiffers && { otherQuantization: true }) },
     corpus: { tokens: corpus.tokens },
     questions: sets.questions.length,
     seconds: { ...seconds, total: seconds['total'] ?? 0 },

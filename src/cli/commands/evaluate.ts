@@ -39,12 +39,13 @@ export function addEvaluateCommand(program: Command, terminal: Terminal): void {
         const { openCartridge } = await import('../../pipeline/open-cartridge.js');
         const { evaluateCartridge } = await import('../../pipeline/evaluate.js');
         const { formatReport, writeReport } = await import('../../evaluation/report.js');
-        const { cartridge } = await openCartridge(path, session, { allowQuantization });
+        const { cartridge, quantizationDiffers } = await openCartridge(path, session, { allowQuantization });
         const corpus = await loadCorpus(source, session.tokenizer, run);
         const { report, answers } = await evaluateCartridge({
           session,
           cartridge,
           cartridgePath: path,
+          quantizationDiffers,
           corpus,
           sets,
           maxTokens,
