@@ -63,6 +63,9 @@ export class CartridgesError extends Error {
   }
 }
 
+/** What the system says of a path that is there and cannot be used. */
+const PATH_CODES = new Set(['EACCES', 'EEXIST', 'EISDIR', 'ENOTDIR', 'EPERM', 'EROFS']);
+
 /** Turns whatever was thrown into a CartridgesError; what has no code yet becomes `INTERNAL`, and an abort `CANCELLED`. */
 export function toCartridgesError(thrown: unknown): CartridgesError {
   if (CartridgesError.is(thrown)) return thrown;
@@ -70,15 +73,20 @@ export function toCartridgesError(thrown: unknown): CartridgesError {
   if (error.name === 'AbortError') return new CartridgesError('CANCELLED', 'cancelled', { cause: error });
   const code = (error as NodeJS.ErrnoException).code;
   const path = (error as NodeJS.ErrnoException).path;
-  if (code === 'ENOENT') return new CartridgesError('FILE_NOT_FOUND', `${path ?? 'a file'} does not exist`, { cause: error });
+  if (code === 'ENOENT') {
+    return new CartridgesError('FILE_NOT_FOUND', `${path ?? 'a file'} does not exist`, { hint: 'check the path', cause: error });
+  }
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new CartridgesError('DISK_FULL', `no space left on the disk while writing ${path ?? 'a file'}`, {
       hint: 'free some space and run the same command again; finished work is kept',
       cause: error,
     });
   }
-  if (code === 'EACCES' || code === 'EISDIR' || code === 'ENOTDIR' || code === 'EPERM' || code === 'EROFS') {
-    return new CartridgesError('INVALID_INPUT', error.message, { cause: error });
+  if (code !== undefined && PATH_CODES.has(code)) {
+    return new CartridgesError('INVALID_INPUT', error.message, {
+      hint: 'use another path, or change who may use it',
+      cause: error,
+    });
   }
   return new CartridgesError('INTERNAL', error.message, { cause: error });
 }

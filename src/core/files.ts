@@ -29,8 +29,13 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw toCartridgesError(error);
+    throw toCartridgesError(withPath(error, path));
   }
+}
+
+/** The system does not say which file a failed write or sync belongs to. */
+function withPath(error: unknown, path: string): unknown {
+  return error instanceof Error && 'syscall' in error && !('path' in error) ? Object.assign(error, { path }) : error;
 }
 
 /** Throws when a file of this name could not be written: asked before long work, not after it. */

@@ -85,6 +85,16 @@ function checkConfig(config: ModelConfig, path: string): void {
       hint: 'the file is damaged; get it again',
     });
   }
+  // ggml ends the process on a negative epsilon; the other numbers only make a model that says nothing.
+  if (
+    !(config.rmsEpsilon >= 0 && config.rmsEpsilon < 1) ||
+    !(config.ropeBase > 0 && config.ropeBase < Number.POSITIVE_INFINITY)
+  ) {
+    const constants = `an epsilon of ${config.rmsEpsilon} and a RoPE base of ${config.ropeBase}`;
+    throw new CartridgesError('INVALID_MODEL', `${path}: ${constants} do not make a model`, {
+      hint: 'the file is damaged; get it again',
+    });
+  }
   if (config.heads % config.kvHeads !== 0 || config.headDimension % 2 !== 0 || config.layers > 1024) {
     const sizes = `${config.layers} layers, ${config.heads} heads, ${config.kvHeads} key/value heads of ${config.headDimension}`;
     throw new CartridgesError('INVALID_MODEL', `${path}: ${sizes} do not make a model`);

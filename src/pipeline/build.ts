@@ -82,6 +82,7 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
     ...run,
   });
   await writeCartridge(output, trained.cartridge, { dtype: settings.cartridgeType });
+  await trained.discardCheckpoint();
   const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(started) };
   return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
 }
@@ -102,6 +103,7 @@ export async function trainAndWrite(options: TrainAndWriteOptions): Promise<Buil
   const maxSeconds = settings.minutes === undefined ? {} : { maxSeconds: settings.minutes * 60 };
   const trained = await trainCartridge({ ...options, folder, ...maxSeconds });
   await writeCartridge(output, trained.cartridge, { dtype: settings.cartridgeType });
+  await trained.discardCheckpoint();
   const train = (performance.now() - started) / 1000;
   return toResult(output, trained, { synthesize: 0, train, total: train });
 }

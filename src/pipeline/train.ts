@@ -44,6 +44,8 @@ export interface TrainedCartridge {
   conversations: number;
   /** In the training part of the dataset, each counted once. */
   supervisedTokens: number;
+  /** Removes the checkpoint: to be called when the cartridge is on disk, since until then it is all that there is. */
+  discardCheckpoint(): Promise<void>;
 }
 
 /** Tokens of a pack when nothing else is said: enough to keep the products large, little enough for a laptop. */
@@ -65,10 +67,12 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
   const step = await createStep(options, data);
   try {
     const loop = await planLoop(options, data, step, started);
-    const result = await runLoop(options, data, step, loop, started);
+    const checkpoints = new CheckpointFile(join(options.folder, 'checkpoint.safetensors'), describeRun(options, data, loop));
+    const result = await runLoop(options, data, step, loop, started, checkpoints);
     const { training, validation, supervisedTokens } = data;
     const conversations = training.length + validation.length;
-    return { cartridge: toCartridge(options, data, loop, result), result, conversations, supervisedTokens };
+    const cartridge = toCartridge(options, data, loop, result);
+    return { cartridge, result, conversations, supervisedTokens, discardCheckpoint: () => checkpoints.remove() };
   } finally {
     step.dispose();
   }
@@ -119,7 +123,12 @@ async function createStep(options: TrainCartridgeOptions, { tokenCount, shape }:
   return step;
 }
 
-/** Settings of the loop; a run that is continued keeps the number of steps that it was planned with. */
+interface LoopPlan {
+  steps: number;
+  packsPerStep: number;
+}
+
+/** Settings of the loop; a run that is continued keeps the plan that it was started with. */
 async function planLoop(
   options: TrainCartridgeOptions,
   data: TrainingData,
@@ -128,17 +137,22 @@ async function planLoop(
 ): Promise<TrainSettings> {
   const { settings, folder, maxSeconds } = options;
   const packs = packExamples(data.training, data.shape, new Random(settings.seed));
-  const wantedPacks = data.plan.batchTokens / (data.supervisedTokens / packs.length);
-  // A multiple of the lanes keeps all of them busy to the end of a step.
-  const packsPerStep = Math.max(1, Math.round(wantedPacks / step.lanes)) * step.lanes;
+  const wanted = wantedLoop(data, packs, step.lanes);
   const planPath = join(folder, 'plan.json');
   const kept = options.resume ? await readFile(planPath, 'utf8').catch(() => undefined) : undefined;
-  if (kept !== undefined) return trainSettings({ ...data.plan, steps: JSON.parse(kept).steps }, packsPerStep, settings);
-  const steps =
-    maxSeconds === undefined
-      ? data.plan.steps
-      : await affordableSteps(step, packs, packsPerStep, data.plan.steps, started + maxSeconds * 1000);
-  await writeJsonAtomic(planPath, { steps });
+  if (kept !== undefined) return loopSettings(JSON.parse(kept), data, settings);
+  const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, packs, wanted, started + maxSeconds * 1000);
+  await writeJsonAtomic(planPath, plan);
+  return loopSettings(plan, data, settings);
+}
+
+function wantedLoop(data: TrainingData, packs: readonly Pack[], lanes: number): LoopPlan {
+  const packsOfBatch = data.plan.batchTokens / (data.supervisedTokens / packs.length);
+  // A multiple of the lanes keeps all of them busy to the end of a step.
+  return { steps: data.plan.steps, packsPerStep: Math.max(1, Math.round(packsOfBatch / lanes)) * lanes };
+}
+
+function loopSettings({ steps, packsPerStep }: LoopPlan, data: TrainingData, settings: Settings): TrainSettings {
   return trainSettings({ ...data.plan, steps }, packsPerStep, settings);
 }
 
@@ -148,19 +162,18 @@ async function runLoop(
   step: GraphStep,
   loop: TrainSettings,
   started: number,
+  checkpoints: CheckpointFile,
 ): Promise<TrainResult> {
   const { settings, folder, maxSeconds, onProgress } = options;
-  const { training, validation, shape, tokenCount, plan } = data;
-  const checkpoints = new CheckpointFile(join(folder, 'checkpoint.safetensors'), describeRun(options, data, loop));
+  const { training, validation, shape, tokenCount } = data;
   if (!options.resume) await checkpoints.remove();
   const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, ...loop } });
-  const message = `${loop.steps} steps of about ${plan.batchTokens} supervised tokens, ${tokenCount} rows`;
+  const message = `${loop.steps} steps of ${loop.packsPerStep} packs, ${tokenCount} rows`;
   onProgress?.({ kind: 'start', stage: 'train', message, total: loop.steps });
   const deadline = maxSeconds === undefined ? {} : { deadline: started + maxSeconds * 1000 };
   const result = await train({ step, shape, training, validation, settings: loop, checkpoints, tracker, ...deadline }, options);
   const seconds = (performance.now() - started) / 1000;
   await tracker.finish({ steps: result.steps, bestStep: result.bestStep, validationKl: result.validationKl, seconds });
-  await checkpoints.remove();
   onProgress?.({ kind: 'end', stage: 'train', message: describeResult(result), seconds });
   return result;
 }
@@ -260,23 +273,24 @@ async function startingCartridge(path: string | undefined, session: ModelSession
   return cartridge;
 }
 
-/** With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. */
-async function affordableSteps(
-  step: GraphStep,
-  packs: readonly Pack[],
-  packsPerStep: number,
-  wantedSteps: number,
-  deadline: number,
-): Promise<number> {
-  const measured = packs.slice(0, Math.max(2 * step.lanes, packsPerStep));
+/**
+ * With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. Where
+ * time is short, steps become smaller before they become few: a cartridge needs many updates more than it needs exact ones.
+ */
+async function affordableLoop(step: GraphStep, packs: readonly Pack[], wanted: LoopPlan, deadline: number): Promise<LoopPlan> {
+  const ENOUGH_STEPS = 100;
   // A share is kept for validation and for the machine being slower later.
   const USABLE_SHARE = 0.85;
+  const measured = packs.slice(0, 2 * step.lanes);
   const before = performance.now();
   await step.accumulate(measured);
   step.restore(step.state());
   const millisecondsPerPack = (performance.now() - before) / measured.length;
-  const affordable = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / (millisecondsPerPack * packsPerStep));
-  return Math.max(1, Math.min(wantedSteps, affordable));
+  const affordablePacks = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / millisecondsPerPack);
+  const smallerStep = Math.max(1, Math.floor(affordablePacks / ENOUGH_STEPS / step.lanes)) * step.lanes;
+  const packsPerStep = Math.min(wanted.packsPerStep, smallerStep);
+  const wantedSteps = Math.round((wanted.steps * wanted.packsPerStep) / packsPerStep);
+  return { packsPerStep, steps: Math.max(1, Math.min(wantedSteps, Math.floor(affordablePacks / packsPerStep))) };
 }
 
 function rethrow(error: unknown): never {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { packageRoot } from '../../src/core/package.js';
 
 /** The command line as users start it; `dist/` is brought up to date by it. */
-export const CARTRIDGES = join(packageRoot, 'bin', 'cartridges.js');
+const CARTRIDGES = join(packageRoot, 'bin', 'cartridges.js');
 
 export interface CommandResult {
   /** Null when a signal ended the process. */
