@@ -1,5 +1,5 @@
 import { CartridgesError } from '../core/errors.js';
-import type { GgufFile } from './gguf.js';
+import type { GgufFile, GgufTensor } from './gguf.js';
 import { type ArchitectureTraits, architectureTraits } from './registry.js';
 
 /** Sizes and settings of a model, as its GGUF states them. */
@@ -36,7 +36,7 @@ export function readModelConfig(gguf: GgufFile): ModelConfig {
     kvHeads: read('attention.head_count_kv', heads),
     headDimension: read('attention.key_length', embedding / heads),
     feedForward: read('feed_forward_length'),
-    vocabularySize: requireTensor(gguf, 'token_embd.weight')[1] ?? 0,
+    vocabularySize: requireTensor(gguf, 'token_embd.weight').shape[1] ?? 0,
     contextLength: read('context_length'),
     ropeBase: read('rope.freq_base', 10_000),
     rmsEpsilon: read('attention.layer_norm_rms_epsilon'),
@@ -44,6 +44,7 @@ export function readModelConfig(gguf: GgufFile): ModelConfig {
   };
   refuseUnsupportedFeatures(gguf, config);
   checkConfig(config, gguf.path);
+  checkConstants(config, gguf.path);
   checkTensors(config, gguf);
   return config;
 }
@@ -85,20 +86,20 @@ function checkConfig(config: ModelConfig, path: string): void {
       hint: 'the file is damaged; get it again',
     });
   }
-  // ggml ends the process on a negative epsilon; the other numbers only make a model that says nothing.
-  if (
-    !(config.rmsEpsilon >= 0 && config.rmsEpsilon < 1) ||
-    !(config.ropeBase > 0 && config.ropeBase < Number.POSITIVE_INFINITY)
-  ) {
-    const constants = `an epsilon of ${config.rmsEpsilon} and a RoPE base of ${config.ropeBase}`;
-    throw new CartridgesError('INVALID_MODEL', `${path}: ${constants} do not make a model`, {
-      hint: 'the file is damaged; get it again',
-    });
-  }
   if (config.heads % config.kvHeads !== 0 || config.headDimension % 2 !== 0 || config.layers > 1024) {
     const sizes = `${config.layers} layers, ${config.heads} heads, ${config.kvHeads} key/value heads of ${config.headDimension}`;
     throw new CartridgesError('INVALID_MODEL', `${path}: ${sizes} do not make a model`);
   }
+}
+
+/** ggml ends the process on a negative epsilon; the other numbers only make a model that says nothing. */
+function checkConstants({ rmsEpsilon, ropeBase }: ModelConfig, path: string): void {
+  const areUsual = rmsEpsilon >= 0 && rmsEpsilon < 1 && ropeBase > 0 && ropeBase < Number.POSITIVE_INFINITY;
+  if (areUsual) return;
+  const constants = `an epsilon of ${rmsEpsilon} and a RoPE base of ${ropeBase}`;
+  throw new CartridgesError('INVALID_MODEL', `${path}: ${constants} do not make a model`, {
+    hint: 'the file is damaged; get it again',
+  });
 }
 
 /** Features of the family that the student's forward pass does not have must be refused, not ignored. */
@@ -120,10 +121,15 @@ function refuseUnsupportedFeatures(gguf: GgufFile, { architecture, headDimension
 
 function checkTensors(config: ModelConfig, gguf: GgufFile): void {
   const expect = (name: string, shape: number[]) => {
-    const found = requireTensor(gguf, name);
-    if (shape.every((extent, axis) => found[axis] === extent) && found.slice(shape.length).every((extent) => extent === 1))
-      return;
-    throw new CartridgesError('INVALID_MODEL', `${gguf.path}: tensor ${name} is [${found}], expected [${shape}]`);
+    const { shape: found, typeName } = requireTensor(gguf, name);
+    const fits =
+      shape.every((extent, axis) => found[axis] === extent) && found.slice(shape.length).every((extent) => extent === 1);
+    // ggml ends the process where a norm, a bias or RoPE's factors are of another type.
+    if (fits && (shape.length > 1 || typeName === 'F32')) return;
+    const wanted = shape.length > 1 ? `[${shape}]` : `[${shape}] in F32`;
+    throw new CartridgesError('INVALID_MODEL', `${gguf.path}: tensor ${name} is [${found}] in ${typeName}, expected ${wanted}`, {
+      hint: 'the file is damaged, or was converted wrongly: get it from another source',
+    });
   };
   expect('token_embd.weight', [config.embedding, config.vocabularySize]);
   expect('output_norm.weight', [config.embedding]);
@@ -135,9 +141,9 @@ function checkTensors(config: ModelConfig, gguf: GgufFile): void {
   }
 }
 
-function requireTensor(gguf: GgufFile, name: string): number[] {
+function requireTensor(gguf: GgufFile, name: string): GgufTensor {
   const tensor = gguf.tensors.get(name);
-  if (tensor) return tensor.shape;
+  if (tensor) return tensor;
   throw new CartridgesError('INVALID_MODEL', `${gguf.path}: the tensor ${name} is missing`, {
     hint: 'the file is incomplete, or a model of another family under this name',
   });

@@ -44,6 +44,7 @@ export interface SynthesisPlan {
   chunkMaxTokens: number;
   questionMaxTokens: number;
   answerMaxTokens: number;
+  keepTruncated: boolean;
 }
 
 /** Answered tokens for each token of the corpus, before duplicates are dropped. */
@@ -68,6 +69,8 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
     chunkMinTokens: synthesis.chunkMinTokens ?? Math.min(Math.ceil(chunkMaxTokens / 2), chunkMaxTokens),
     questionMaxTokens: synthesis.questionMaxTokens ?? recommended.questionMaxTokens ?? DEFAULT_QUESTION_TOKENS,
     answerMaxTokens,
+    // A long answer that is cut teaches what it has said.
+    keepTruncated: synthesis.keepTruncated ?? recommended.keepTruncated ?? true,
   };
 }
 

@@ -50,6 +50,7 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
         maxTokensB: plan.answerMaxTokens,
         topLogprobs: synthesis.topLogprobs,
         minProbabilityMass: synthesis.minProbabilityMass,
+        keepTruncated: plan.keepTruncated,
         duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
       },
       teacher: describeTeacher(session),
