@@ -1,6 +1,6 @@
 /**
  * Answering behind a cartridge beside answering behind the full text, for 1, 8 and 32 users at once who ask about the same text.
- * `npm run bench -- decode [--json] [--threads N] [--repetitions N]`
+ * `npm run bench -- decode [--json] [--threads N] [--repetitions N] [--only pocket|smollm2]`
  */
 
 import { join } from 'node:path';
@@ -27,6 +27,7 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     threads: { type: 'string', default: '0' },
     repetitions: { type: 'string', default: '5' },
+    only: { type: 'string' },
   },
 });
 const machine = describeMachine();
@@ -34,10 +35,10 @@ const cases: BenchCase[] = [];
 const notes = [
   `medians of ${options.repetitions} runs, ${NEW_TOKENS} new tokens a user, the context shared by all users of a run`,
 ];
-cases.push(...(await measureModel('pocket', 'pocket', join('examples', 'corpora', 'harbour'))));
-const realModel = findRealModel();
+if (options.only !== 'smollm2') cases.push(...(await measureModel('pocket', 'pocket', join('examples', 'corpora', 'harbour'))));
+const realModel = options.only === 'pocket' ? undefined : findRealModel();
 if (realModel) cases.push(...(await measureModel('SmolLM2-135M', realModel, join('examples', 'corpora', 'lighthouse'))));
-else notes.push(REAL_MODEL_ABSENT);
+else if (options.only !== 'pocket') notes.push(REAL_MODEL_ABSENT);
 printReport({ name: 'decode', machine, cases, notes }, options.json);
 process.exit(0);
 

@@ -1,6 +1,6 @@
 /**
  * Answers of self-study with the top 20 log-probs of every token, beside the same answers without: 1, 8 and 32 conversations at
- * once. `npm run bench -- synthesis [--json] [--threads N] [--repetitions N]`
+ * once. `npm run bench -- synthesis [--json] [--threads N] [--repetitions N] [--only pocket|smollm2]`
  */
 
 import { join } from 'node:path';
@@ -23,15 +23,17 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     threads: { type: 'string', default: '0' },
     repetitions: { type: 'string', default: '5' },
+    only: { type: 'string' },
   },
 });
 const machine = describeMachine();
 const cases: BenchCase[] = [];
 const notes = [`medians of ${options.repetitions} groups in turns; answered tokens a second of role B, prompts included`];
-cases.push(...(await measureModel('pocket', 'pocket', join('examples', 'corpora', 'harbour'), 56)));
-const realModel = findRealModel();
+if (options.only !== 'smollm2')
+  cases.push(...(await measureModel('pocket', 'pocket', join('examples', 'corpora', 'harbour'), 56)));
+const realModel = options.only === 'pocket' ? undefined : findRealModel();
 if (realModel) cases.push(...(await measureModel('SmolLM2-135M', realModel, join('examples', 'corpora', 'lighthouse'), 256)));
-else notes.push(REAL_MODEL_ABSENT);
+else if (options.only !== 'pocket') notes.push(REAL_MODEL_ABSENT);
 printReport({ name: 'synthesis', machine, cases, notes }, options.json);
 process.exit(0);
 

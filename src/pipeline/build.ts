@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { writeCartridge } from '../cartridge/cartridge-file.js';
@@ -139,21 +139,25 @@ function runFolder({ session, corpus, settings, output }: BuildOptions): string 
 async function fitSynthesis(options: BuildOptions, folder: string, budget: number | undefined): Promise<SynthesisPlan> {
   const { session, corpus, settings } = options;
   const plan = planSynthesis(corpus.tokens, settings, session.recommendations);
-  if (budget === undefined || settings.synthesis.conversations !== undefined) return plan;
+  const { concurrency } = settings.synthesis;
+  // A group is the least that can be made, so there is nothing to fit.
+  if (budget === undefined || plan.conversations <= concurrency) return plan;
   const path = join(folder, 'plan.json');
   const kept = await readFile(path, 'utf8').catch(() => undefined);
   if (kept !== undefined) return JSON.parse(kept);
-  const { concurrency } = settings.synthesis;
+  const probeFolder = join(folder, 'speed-probe');
+  // A probe that an interrupted call has finished would take no time at all.
+  await rm(probeFolder, { recursive: true, force: true });
   const probe: SynthesisReport = await synthesizeDataset({
     session,
     corpus,
     settings,
-    folder: join(folder, 'speed-probe'),
+    folder: probeFolder,
     plan: { ...plan, conversations: concurrency },
     ...(options.signal && { signal: options.signal }),
   });
   const affordable = Math.floor((budget * SYNTHESIS_SHARE) / (probe.seconds / concurrency));
-  const fitted = { ...plan, conversations: Math.max(concurrency, Math.min(plan.conversations, affordable)) };
+  const fitted = { ...plan, conversations: Math.min(plan.conversations, Math.max(concurrency, affordable)) };
   await writeJsonAtomic(path, fitted);
   return fitted;
 }

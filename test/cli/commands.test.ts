@@ -140,11 +140,16 @@ describe('the same again', () => {
   });
 });
 
-test('--minutes bounds the whole build', async () => {
-  const [minutes, slackSeconds] = [0.2, 10];
+test.each([
+  ['chosen by itself', []],
+  ['asked for', ['--conversations', '5000', '--steps', '5000']],
+])('--minutes bounds the whole build, its size %s', async (_how, size) => {
+  const [minutes, slackSeconds] = [0.15, 10];
   const started = performance.now();
-  const result = await json(['build', 'notes.txt', '-o', 'bounded.safetensors', ...MODEL, '--minutes', String(minutes)]);
+  const bound = ['--minutes', String(minutes)];
+  const result = await json(['build', 'notes.txt', '-o', 'bounded.safetensors', ...MODEL, ...bound, ...size]);
   const elapsedSeconds = (performance.now() - started) / 1000;
+  expect(result['conversations']).toBeLessThan(5000);
   expect(result['steps']).toBeGreaterThan(0);
   expect(elapsedSeconds).toBeLessThan(minutes * 60 + slackSeconds);
 });
