@@ -25,7 +25,7 @@ const EXACT_ENOUGH: readonly string[] = ['f32', 'f16', 'bf16'];
 const WORTHWHILE_GAIN = 1.15;
 /** Work of one measured product: long enough for the clock, short enough for a start. */
 const MEASURED_OPERATIONS = 4e8;
-const REPETITIONS = 4;
+const ROUNDS = 8;
 
 export interface ProductSpeed {
   name: string;
@@ -62,10 +62,7 @@ export async function profileDevice(backend: Backend, options: ProfileOptions): 
   const cache = await readCache(cachePath);
   const known = cache[key];
   if (known) return known;
-  const measured: ProductSpeed[] = [];
-  for (const candidate of candidates(backend, inputs, outputs)) {
-    measured.push({ ...candidate.label, gigaflops: await measureProduct(backend, candidate, inputs, outputs) });
-  }
+  const measured = await measureProducts(candidates(backend, inputs, outputs), backend, inputs, outputs);
   const profile = { device: backend.device.description, threads: backend.threads, chosen: choose(measured), measured };
   if (cachePath !== undefined) await writeJsonAtomic(cachePath, { ...cache, [key]: profile });
   return profile;
@@ -114,7 +111,29 @@ function supportsQuantizedProduct(backend: Backend, bufferType: GgmlBufferType, 
   return supported;
 }
 
-async function measureProduct(backend: Backend, candidate: Candidate, inputs: number, outputs: number): Promise<number> {
+/** The best of several rounds, in which the candidates take turns: a moment that another program takes falls on all of them. */
+async function measureProducts(
+  entries: readonly Candidate[],
+  backend: Backend,
+  inputs: number,
+  outputs: number,
+): Promise<ProductSpeed[]> {
+  const products = entries.map((candidate) => prepareProduct(backend, candidate, inputs, outputs));
+  const best = products.map(() => Number.POSITIVE_INFINITY);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [index, { graph }] of products.entries()) {
+      const start = performance.now();
+      await graph.compute();
+      best[index] = Math.min(best[index]!, performance.now() - start);
+    }
+  }
+  return products.map(({ operations, dispose }, index) => {
+    dispose();
+    return { ...entries[index]!.label, gigaflops: operations / best[index]! / 1e6 };
+  });
+}
+
+function prepareProduct(backend: Backend, candidate: Candidate, inputs: number, outputs: number) {
   const tokens = Math.min(512, Math.max(16, Math.round(MEASURED_OPERATIONS / (2 * inputs * outputs))));
   const random = new Random(1);
   const draw = (count: number) => Float32Array.from({ length: count }, () => random.uniform() - 0.5);
@@ -126,18 +145,14 @@ async function measureProduct(backend: Backend, candidate: Candidate, inputs: nu
   const x = others.declare(GgmlType.F32, inputs, tokens);
   others.allocate('a measurement');
   others.write(x, draw(inputs * tokens));
-  const graph = new Graph(backend);
-  const compiled = new CompiledGraph(graph, [graph.linear({ weight }, graph.constant(x)).handle]);
-  let best = Number.POSITIVE_INFINITY;
-  for (let repetition = 0; repetition < REPETITIONS; repetition++) {
-    const start = performance.now();
-    await compiled.compute();
-    best = Math.min(best, performance.now() - start);
-  }
-  compiled.dispose();
-  others.dispose();
-  weights.dispose();
-  return (2 * inputs * outputs * tokens) / best / 1e6;
+  const builder = new Graph(backend);
+  const graph = new CompiledGraph(builder, [builder.linear({ weight }, builder.constant(x)).handle]);
+  const dispose = () => {
+    graph.dispose();
+    others.dispose();
+    weights.dispose();
+  };
+  return { graph, operations: 2 * inputs * outputs * tokens, dispose };
 }
 
 function choose(measured: readonly ProductSpeed[]): ProductSpeed {
