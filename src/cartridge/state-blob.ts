@@ -40,20 +40,21 @@ export interface StateBlob extends StateBlobSettings {
 }
 
 /**
- * The blob that puts a cartridge into a sequence of a unified cache, its rows labelled 0 … p − 1.
+ * The blob that puts a cartridge into a sequence of a unified cache, its rows labelled from `firstPosition` on: only the label
+ * decides what may attend to a row and where the next token stands, whatever position its key is rotated for.
  * Throws `INVALID_CARTRIDGE` when the cartridge is inconsistent, or its numbers do not fit the cache's types.
  *
  * @example
  * const blob = buildStateBlob(cartridge, { keyType: 'f16', valueType: 'f16', valuesTransposed: false, streams: 1 });
  * // Clear the sequence first; llama_state_seq_set_data must return blob.length.
  */
-export function buildStateBlob(cartridge: Cartridge, settings: StateBlobSettings & { streams: 1 }): Buffer {
+export function buildStateBlob(cartridge: Cartridge, settings: StateBlobSettings & { streams: 1 }, firstPosition = 0): Buffer {
   const { keyType, valueType, valuesTransposed, streams } = settings;
   checkCartridge(cartridge, { keys: keyType, values: valueType }, 'the cartridge');
   const { model, tokenCount, keys, values } = cartridge;
   const writer = new BlobWriter(blobBytes(cartridge, settings));
   writer.u32(MAGIC, 0, streams, tokenCount);
-  for (let position = 0; position < tokenCount; position++) writer.u32(position, 1, 0);
+  for (let row = 0; row < tokenCount; row++) writer.u32(firstPosition + row, 1, 0);
   writer.u32(valuesTransposed ? 1 : 0, model.layers);
   const columns = rowValues(model);
   for (const layer of keys) {

@@ -12,7 +12,7 @@ import type { ModelSession } from './model-session.js';
 import { planSynthesis, planTokenCount, type SynthesisPlan } from './plan.js';
 import type { Settings } from './settings.js';
 import { synthesizeDataset } from './synthesize.js';
-import { type TrainedCartridge, trainCartridge } from './train.js';
+import { type TrainCartridgeOptions, type TrainedCartridge, trainCartridge } from './train.js';
 
 export interface BuildOptions extends RunOptions {
   session: ModelSession;
@@ -71,7 +71,7 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   const synthesize = secondsSince(synthesisStarted);
 
   const trainingStarted = performance.now();
-  const trained = await trainCartridge({
+  const trained = await trainToFile(output, {
     session,
     corpus,
     settings,
@@ -81,8 +81,6 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
     ...(budget !== undefined && { maxSeconds: Math.max(1, budget - secondsSince(started)) }),
     ...run,
   });
-  await writeCartridge(output, trained.cartridge, { dtype: settings.cartridgeType });
-  await trained.discardCheckpoint();
   const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(started) };
   return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
 }
@@ -101,11 +99,17 @@ export async function trainAndWrite(options: TrainAndWriteOptions): Promise<Buil
   await assertWritable(output);
   const folder = join(settings.outputFolder, basename(output).replace(/\.safetensors$/, ''));
   const maxSeconds = settings.minutes === undefined ? {} : { maxSeconds: settings.minutes * 60 };
-  const trained = await trainCartridge({ ...options, folder, ...maxSeconds });
-  await writeCartridge(output, trained.cartridge, { dtype: settings.cartridgeType });
-  await trained.discardCheckpoint();
+  const trained = await trainToFile(output, { ...options, folder, ...maxSeconds });
   const train = (performance.now() - started) / 1000;
   return toResult(output, trained, { synthesize: 0, train, total: train });
+}
+
+/** The checkpoint goes only when the cartridge is on disk: a full disk must not cost the training. */
+async function trainToFile(output: string, options: TrainCartridgeOptions): Promise<TrainedCartridge> {
+  const trained = await trainCartridge(options);
+  await writeCartridge(output, trained.cartridge, { dtype: options.settings.cartridgeType });
+  await trained.discardCheckpoint();
+  return trained;
 }
 
 function toResult(output: string, trained: TrainedCartridge, seconds: BuildResult['seconds']): BuildResult {

@@ -1,6 +1,7 @@
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { CartridgesError } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
+import { logSumExp } from '../inference/log-sum-exp.js';
 import { logitsOf } from '../inference/score.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { runForward } from '../models/run-forward.js';
@@ -138,17 +139,10 @@ function toleranceOf({ fingerprint, profile }: ModelSession, exact: boolean): Ga
 }
 
 function divergence(a: Float32Array, b: Float32Array): number {
-  const [normA, normB] = [logNormalizer(a), logNormalizer(b)];
+  const [normA, normB] = [a, b].map((logits) => logSumExp(logits, logits[twoBest(logits)[0]]!)) as [number, number];
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += Math.exp(a[i]! - normA) * (a[i]! - normA - (b[i]! - normB));
   return sum;
-}
-
-function logNormalizer(logits: Float32Array): number {
-  const largest = logits[twoBest(logits)[0]]!;
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - largest);
-  return largest + Math.log(sum);
 }
 
 function twoBest(logits: Float32Array): [number, number] {

@@ -43,11 +43,15 @@ export function checkCartridgePath(path: string): void {
   });
 }
 
+/** Updates and, where conversations were held out, what they came to. */
+export function describeSteps({ steps, validationKl }: BuildResult): string {
+  return validationKl === null ? `${steps} steps` : `${steps} steps, validation KL ${validationKl.toFixed(4)}`;
+}
+
 function describe(result: BuildResult, corpusTokens: number, model: string): string {
-  const kl = result.validationKl === null ? '' : `, validation KL ${result.validationKl.toFixed(4)}`;
   return [
     `${result.path}: ${result.tokens} rows for a text of ${corpusTokens} tokens`,
-    `${result.conversations} conversations, ${result.steps} steps${kl}, ${result.seconds.total.toFixed(0)} s`,
+    `${result.conversations} conversations, ${describeSteps(result)}, ${result.seconds.total.toFixed(0)} s`,
     `ask it: cartridges chat --model ${model} --cartridge ${result.path}`,
   ].join('\n');
 }

@@ -3,7 +3,7 @@ import { SettingOption, withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
 import { withSession } from '../with-session.js';
-import { checkCartridgePath } from './build.js';
+import { checkCartridgePath, describeSteps } from './build.js';
 
 /** `cartridges train DATASET --corpus SOURCE -o FILE`: context distillation into a cartridge. */
 export function addTrainCommand(program: Command, terminal: Terminal): void {
@@ -33,10 +33,7 @@ export function addTrainCommand(program: Command, terminal: Terminal): void {
           const { trainAndWrite } = await import('../../pipeline/build.js');
           const corpus = await loadCorpus(source, session.tokenizer, run);
           const result = await trainAndWrite({ session, corpus, settings, dataset, output: path, resume, ...run });
-          output.result(result, () => {
-            const kl = result.validationKl === null ? '' : `, validation KL ${result.validationKl.toFixed(4)}`;
-            return `${path}: ${result.tokens} rows, ${result.steps} steps${kl}`;
-          });
+          output.result(result, () => `${path}: ${result.tokens} rows, ${describeSteps(result)}`);
         });
       },
       'the same command with --resume continues',
