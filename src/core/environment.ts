@@ -15,6 +15,8 @@ export interface Environment {
   hubEndpoint: string;
   /** The folder of the Hugging Face cache: `HF_HUB_CACHE`, `HF_HOME/hub`, or the usual place. */
   hubCacheFolder: string;
+  /** `WANDB_BASE_URL`: address of the Weights & Biases API, without a slash at the end. */
+  wandbBaseUrl: string;
   /** `NO_COLOR` is set. */
   noColor: boolean;
   /** `CI` is set: nobody watches the terminal. */
@@ -31,6 +33,7 @@ export function readEnvironment(variables: EnvironmentVariables = process.env): 
     engineFolder: read('CARTRIDGES_ENGINE_DIR'),
     hubEndpoint: (read('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, ''),
     hubCacheFolder: read('HF_HUB_CACHE') ?? join(read('HF_HOME') ?? join(userCacheFolder(variables), 'huggingface'), 'hub'),
+    wandbBaseUrl: (read('WANDB_BASE_URL') ?? 'https://api.wandb.ai').replace(/\/+$/, ''),
     noColor: read('NO_COLOR') !== undefined,
     continuousIntegration: read('CI') !== undefined,
   };
@@ -44,6 +47,11 @@ export function cacheFolder(variables: EnvironmentVariables = process.env): stri
 /** `HF_TOKEN`. Apart from the rest, so that no dump of the environment holds it. */
 export function hubToken(variables: EnvironmentVariables = process.env): string | undefined {
   return variables['HF_TOKEN'] || undefined;
+}
+
+/** `WANDB_API_KEY`, apart from the rest for the same reason. */
+export function wandbApiKey(variables: EnvironmentVariables = process.env): string | undefined {
+  return variables['WANDB_API_KEY'] || undefined;
 }
 
 function userCacheFolder(variables: EnvironmentVariables): string {

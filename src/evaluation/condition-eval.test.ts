@@ -15,7 +15,10 @@ const subject = {
   condition: 'full' as const,
   kvBytes: 1024,
   cut: true,
-  scorer: { negativeLogLikelihood: async (asked: string) => ({ sum: asked.includes('A. red') ? Math.log(4) : 0, tokens: 1 }) },
+  scorer: {
+    conversationLikelihood: async () => ({ sum: 4 * Math.log(3), tokens: 4 }),
+    negativeLogLikelihood: async (asked: string) => ({ sum: asked.includes('A. red') ? Math.log(4) : 0, tokens: 1 }),
+  },
   answerer: {
     answer: async ({ id }: Question) => {
       if (id === 'broken') throw new Error('broken');

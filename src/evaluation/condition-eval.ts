@@ -1,14 +1,21 @@
 import type { RunOptions } from '../core/progress.js';
+import type { Conversation } from '../self-study/conversation.js';
 import { CONDITION_TITLES, type ConditionName, type ConditionReport } from './conditions.js';
 import { evaluateGeneration, type GenerationResult, type QuestionAnswerer } from './generation-eval.js';
-import { evaluateLoss, type LossResult, type ReferenceScorer } from './loss-eval.js';
+import {
+  type ConversationScorer,
+  evaluateConversationLoss,
+  evaluateLoss,
+  type LossResult,
+  type ReferenceScorer,
+} from './loss-eval.js';
 import { type Question, questionPrompt } from './questions.js';
 
 /** A condition ready to be asked. */
 export interface ConditionSubject {
   condition: ConditionName;
   answerer: QuestionAnswerer;
-  scorer: ReferenceScorer;
+  scorer: ReferenceScorer & ConversationScorer;
   kvBytes: number;
   /** The text did not fit the model's context: only its tail is shown. */
   cut?: boolean;
@@ -21,6 +28,8 @@ export interface QuestionSets {
   unanswerable?: readonly Question[];
   /** Questions that need no text. */
   general?: readonly Question[];
+  /** Conversations about the text that no training saw. */
+  conversations?: readonly Conversation[];
 }
 
 export interface ConditionResult {
@@ -29,6 +38,7 @@ export interface ConditionResult {
   loss: LossResult;
   unanswerable?: GenerationResult;
   general?: GenerationResult;
+  conversations?: LossResult;
 }
 
 export interface ConditionEvalOptions extends RunOptions {
@@ -52,17 +62,20 @@ export async function evaluateCondition({ subject, sets, refusals, ...run }: Con
   });
   const unanswerable = sets.unanswerable && (await ask(sets.unanswerable, `${title}, unanswerable`));
   const general = sets.general && (await ask(sets.general, `${title}, general`));
-  const failed = [questions, unanswerable, general].reduce((sum, result) => sum + (result?.failed ?? 0), loss.failed);
-  return {
-    report: toReport(subject, questions, loss, failed),
-    questions,
-    loss,
+  const { conversations: held } = sets;
+  const conversations =
+    held && (await evaluateConversationLoss({ conversations: held, scorer: subject.scorer, name: title, ...run }));
+  const optional = {
     ...(unanswerable && { unanswerable }),
     ...(general && { general }),
+    ...(conversations && { conversations }),
   };
+  return { report: toReport(subject, { questions, loss, ...optional }), questions, loss, ...optional };
 }
 
-function toReport(subject: ConditionSubject, questions: GenerationResult, loss: LossResult, failed: number): ConditionReport {
+function toReport(subject: ConditionSubject, results: Omit<ConditionResult, 'report'>): ConditionReport {
+  const { questions, loss, conversations } = results;
+  const failed = Object.values(results).reduce((sum, result) => sum + result.failed, 0);
   return {
     accuracy: questions.accuracy,
     perplexity: loss.perplexity,
@@ -70,6 +83,7 @@ function toReport(subject: ConditionSubject, questions: GenerationResult, loss: 
     promptTokens: questions.promptTokens,
     timeToFirstTokenMs: questions.timeToFirstTokenMs,
     decodeTokensPerSecond: questions.decodeTokensPerSecond,
+    ...(conversations && { conversations: { loss: conversations.loss, perplexity: conversations.perplexity } }),
     ...(subject.cut && { cut: true as const }),
     ...(failed > 0 && { failed }),
   };

@@ -28,8 +28,10 @@ export interface ConditionReport {
   timeToFirstTokenMs: number | null;
   /** Median. */
   decodeTokensPerSecond: number | null;
+  /** Of what the assistant says in held-out conversations, when there are any: mean negative log-likelihood of a token. */
+  conversations?: { loss: number | null; perplexity: number | null };
   /** The text did not fit the model's context: only its tail was shown. */
   cut?: true;
-  /** Questions that failed with an error: without an answer they count as wrong, without a loss they are left out of it. */
+  /** Questions and conversations that failed with an error: without an answer they count as wrong, without a loss they are left out of it. */
   failed?: number;
 }

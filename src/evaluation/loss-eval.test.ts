@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ProgressEvent } from '../core/progress.js';
-import { evaluateLoss } from './loss-eval.js';
+import type { Conversation } from '../self-study/conversation.js';
+import { evaluateConversationLoss, evaluateLoss } from './loss-eval.js';
 import type { Question } from './questions.js';
 
 const ASKED: Question[] = [
@@ -24,9 +25,9 @@ describe('evaluateLoss', () => {
     expect(result).toMatchObject({ tokens: 5, skipped: 1, failed: 0 });
     expect(result.loss).toBeCloseTo(2 * Math.log(2));
     expect(result.perplexity).toBeCloseTo(4);
-    expect(result.rows.map(({ id, reference }) => [id, reference])).toEqual([
-      ['a', 'It is red.'],
-      ['b', '1871'],
+    expect(result.rows.map(({ id, tokens }) => [id, tokens])).toEqual([
+      ['a', 4],
+      ['b', 1],
     ]);
   });
 
@@ -59,7 +60,7 @@ describe('evaluateLoss', () => {
     expect(result).toMatchObject({ loss: null, perplexity: null, tokens: 0, failed: 2, skipped: 1 });
     const warnings = events.filter(({ kind }) => kind === 'warning').map(({ message }) => message);
     expect(warnings.sort()).toEqual([
-      'question a could not be scored (full text): the loss of its reference is NaN',
+      'question a could not be scored (full text): its loss is NaN',
       'question b could not be scored (full text): no room',
     ]);
   });
@@ -68,5 +69,31 @@ describe('evaluateLoss', () => {
     await expect(evaluateLoss({ questions: ASKED, scorer, name: 'x', signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: 'CANCELLED',
     });
+  });
+});
+
+describe('evaluateConversationLoss', () => {
+  const conversations: Conversation[] = ['1', '2', '3'].map((id) => ({
+    id,
+    messages: [
+      { role: 'user', content: 'Who?' },
+      { role: 'assistant', content: `Keeper ${id}.` },
+    ],
+    systemPrompt: '',
+    type: 'question',
+    metadata: { seedPrompt: '' },
+  }));
+
+  it('takes the token mean over what was scored, and counts the rest', async () => {
+    const conversationScorer = {
+      conversationLikelihood: async ({ id }: Conversation) => {
+        if (id === '2') throw new Error('no room');
+        return { sum: Number(id) * Math.log(4), tokens: 2 };
+      },
+    };
+    const result = await evaluateConversationLoss({ conversations, scorer: conversationScorer, name: 'cartridge' });
+    expect(result).toMatchObject({ tokens: 4, failed: 1, skipped: 0 });
+    expect(result.perplexity).toBeCloseTo(4);
+    expect(result.rows.map(({ id }) => id)).toEqual(['1', '3']);
   });
 });

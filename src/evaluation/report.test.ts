@@ -86,7 +86,7 @@ cartridge         70.0 %        3.14  160.0 KiB           12.5       4.3 ms  310
 70 questions. The cartridge has 64 tokens, the text 516.
 The cartridge's KV cache is 8.1 times smaller than that of the full text. Took 42.3 s.
 full text: it does not fit the model's context, so only its end was shown.
-cartridge: 2 questions failed; without an answer they count as wrong, without a loss they are left out.
+cartridge: 2 failed; without an answer they count as wrong, without a loss they are left out.
 `);
   });
 

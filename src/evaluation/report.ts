@@ -12,6 +12,8 @@ export interface EvaluationReport {
   corpus: { tokens: number };
   /** Number of questions about the text. */
   questions: number;
+  /** Number of held-out conversations, when there are any. */
+  conversations?: number;
   /** Per stage, and in total. */
   seconds: { [stage: string]: number; total: number };
   conditions: PerCondition<ConditionReport>;
@@ -49,13 +51,16 @@ export async function writeReport(folder: string, report: EvaluationReport, answ
 function tableOf(report: EvaluationReport): string[][] {
   const hasAbstention = Object.keys(report.abstention).length > 0;
   const hasGeneral = Object.keys(report.general).length > 0;
+  const hasConversations = report.conversations !== undefined;
   const header = ['', 'accuracy', 'perplexity', 'KV cache', 'prompt tokens', 'first token', 'decode'];
   if (hasAbstention) header.push('refused');
   if (hasGeneral) header.push('general');
+  if (hasConversations) header.push('held-out perplexity');
   const rows = CONDITIONS.map((name) => {
     const row = conditionCells(name, report.conditions[name]);
     if (hasAbstention) row.push(formatShare(report.abstention[name]));
     if (hasGeneral) row.push(formatShare(report.general[name]));
+    if (hasConversations) row.push(formatNumber(report.conditions[name].conversations?.perplexity ?? null, 2));
     return row;
   });
   return [header, ...rows];
@@ -79,12 +84,13 @@ function notesOf(report: EvaluationReport): string[] {
     `${questions} questions. The cartridge has ${cartridge.tokens} tokens, the text ${corpus.tokens}.`,
     `The cartridge's KV cache is ${compression.toFixed(1)} times smaller than that of the full text. Took ${seconds.total.toFixed(1)} s.`,
   ];
+  if (report.conversations !== undefined) notes.push(`${report.conversations} held-out conversations.`);
   for (const name of CONDITIONS) {
     const { cut, failed } = report.conditions[name];
     if (cut) notes.push(`${CONDITION_TITLES[name]}: it does not fit the model's context, so only its end was shown.`);
     if (failed)
       notes.push(
-        `${CONDITION_TITLES[name]}: ${failed} questions failed; without an answer they count as wrong, without a loss they are left out.`,
+        `${CONDITION_TITLES[name]}: ${failed} failed; without an answer they count as wrong, without a loss they are left out.`,
       );
   }
   return notes;

@@ -8,6 +8,7 @@ import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
 import type { SynthesisReport } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
+import { prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
 import { planSynthesis, planTokenCount, type SynthesisPlan } from './plan.js';
 import type { Settings } from './settings.js';
@@ -60,7 +61,8 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   const started = performance.now();
   const secondsSince = (time: number) => (performance.now() - time) / 1000;
   await assertWritable(output);
-  planTokenCount(corpus.tokens, settings, session.config.contextLength);
+  const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
+  await prepareInitialRows(session, corpus.text, settings, tokenCount);
   const folder = runFolder(options);
   await mkdir(folder, { recursive: true });
   const budget = settings.minutes === undefined ? undefined : settings.minutes * 60 * (1 - RESERVE_SHARE);

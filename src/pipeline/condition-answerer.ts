@@ -1,11 +1,12 @@
 import type { AnsweredQuestion, QuestionAnswerer } from '../evaluation/generation-eval.js';
-import type { ReferenceScorer } from '../evaluation/loss-eval.js';
+import type { ConversationScorer, Likelihood, ReferenceScorer } from '../evaluation/loss-eval.js';
 import { type Question, questionPrompt } from '../evaluation/questions.js';
 import type { CartridgeHandle } from '../inference/cartridge-handle.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import type { RequestContext } from '../inference/requests.js';
 import { scoreContinuation } from '../inference/score.js';
 import type { ChatFraming } from '../models/chat-framing.js';
+import type { Conversation } from '../self-study/conversation.js';
 
 export interface ConditionAnswererOptions {
   engine: InferenceEngine;
@@ -24,7 +25,7 @@ const TIMED_QUESTIONS = 5;
 const TIMED_TOKENS = 24;
 
 /** Answers and scores questions behind a context that all of them share. */
-export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer {
+export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, ConversationScorer {
   readonly #options: ConditionAnswererOptions;
   readonly #times = new Map<Question, { timeToFirstTokenMs: number; decodeTokensPerSecond: number }>();
 
@@ -64,17 +65,33 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer {
     };
   }
 
-  async negativeLogLikelihood(
-    question: string,
-    reference: string,
-    signal?: AbortSignal,
-  ): Promise<{ sum: number; tokens: number }> {
+  async negativeLogLikelihood(question: string, reference: string, signal?: AbortSignal): Promise<Likelihood> {
     const { engine, framing } = this.#options;
     const answer = engine.tokenizer.encode(reference);
     const continuation = new Int32Array(answer.length + framing.endOfTurnTokens.length);
     continuation.set(answer);
     continuation.set(framing.endOfTurnTokens, answer.length);
     return scoreContinuation(engine, { prompt: this.#prompt(question), continuation, ...this.#context(signal) });
+  }
+
+  /** One reading for each answer, so that a conversation of several turns is scored turn by turn behind what came before. */
+  async conversationLikelihood({ messages }: Conversation, signal?: AbortSignal): Promise<Likelihood> {
+    const { engine, framing, prefix, bos } = this.#options;
+    const { tokens, supervised } = framing.encodeConversation(messages);
+    const first = bos ? framing.encodeTurns([], { addGenerationPrompt: false, bos: true }) : prefix;
+    const scores = await Promise.all(
+      supervised.map(({ start, end }) =>
+        scoreContinuation(engine, {
+          prompt: joinTokens(first, tokens.subarray(0, start)),
+          continuation: tokens.subarray(start, end),
+          ...this.#context(signal),
+        }),
+      ),
+    );
+    return scores.reduce((total, { sum, tokens: count }) => ({ sum: total.sum + sum, tokens: total.tokens + count }), {
+      sum: 0,
+      tokens: 0,
+    });
   }
 
   #context(signal: AbortSignal | undefined): RequestContext {
@@ -88,10 +105,13 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer {
 
   #prompt(question: string): Int32Array {
     const { framing, prefix, bos } = this.#options;
-    const turns = framing.encodeTurns([{ role: 'user', content: question }], { addGenerationPrompt: true, bos });
-    const prompt = new Int32Array(prefix.length + turns.length);
-    prompt.set(prefix);
-    prompt.set(turns, prefix.length);
-    return prompt;
+    return joinTokens(prefix, framing.encodeTurns([{ role: 'user', content: question }], { addGenerationPrompt: true, bos }));
   }
+}
+
+function joinTokens(first: Int32Array, second: Int32Array): Int32Array {
+  const joined = new Int32Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
 }

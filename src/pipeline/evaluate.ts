@@ -7,6 +7,7 @@ import type { EvaluationReport, ReportedAnswer } from '../evaluation/report.js';
 import { BUILT_IN_REFUSALS } from '../evaluation/scoring.js';
 import type { CartridgeHandle } from '../inference/cartridge-handle.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
+import type { Conversation } from '../self-study/conversation.js';
 import { ConditionAnswerer } from './condition-answerer.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import type { ModelSession } from './model-session.js';
@@ -41,10 +42,10 @@ const QUESTION_TOKENS = 256;
  * computed once; times with one question alone and nothing cached, as a first user meets them.
  */
 export async function evaluateCartridge(options: EvaluateOptions): Promise<Evaluation> {
-  const { session, cartridge, corpus, maxTokens } = options;
+  const { session, cartridge, corpus, sets, maxTokens } = options;
   const started = performance.now();
   const seconds: Record<string, number> = {};
-  const answerRoom = QUESTION_TOKENS + maxTokens;
+  const answerRoom = Math.max(QUESTION_TOKENS + maxTokens, longestConversation(session, sets.conversations ?? []));
   const full = encodeFullText(session, corpus.text, answerRoom);
   const engine = await session.createEngine({
     contextTokens: full.tokens.length + cartridge.tokenCount + CONCURRENT_QUESTIONS * answerRoom,
@@ -76,6 +77,14 @@ export async function evaluateCartridge(options: EvaluateOptions): Promise<Evalu
   } finally {
     await engine.dispose();
   }
+}
+
+/** Tokens that the longest conversation needs behind the context. */
+function longestConversation({ framing }: ModelSession, conversations: readonly Conversation[]): number {
+  return conversations.reduce(
+    (longest, { messages }) => Math.max(longest, framing.encodeConversation(messages).tokens.length),
+    0,
+  );
 }
 
 interface Prefix {
@@ -140,6 +149,7 @@ function toReport(
     cartridge: { path: cartridgePath, tokens: cartridge.tokenCount, ...(quantizationDiffers && { otherQuantization: true }) },
     corpus: { tokens: corpus.tokens },
     questions: sets.questions.length,
+    ...(sets.conversations && { conversations: sets.conversations.length }),
     seconds: { ...seconds, total: seconds['total'] ?? 0 },
     conditions: per((result) => result.report) as EvaluationReport['conditions'],
     compression: results.full.report.kvBytes / results.cartridge.report.kvBytes,

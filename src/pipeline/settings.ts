@@ -29,6 +29,10 @@ const trainingSettings = z.strictObject({
     .describe('what the rows start from'),
   initializerText: path.optional().describe('file with the text for the initializer `text`; a built-in one without it'),
   initializerCartridge: path.optional().describe('file for the initializer `cartridge`'),
+  allowQuantization: z
+    .boolean()
+    .default(false)
+    .describe('let that cartridge be of another quantisation of the model; the receipt records it'),
   steps: count.optional().describe('optimiser steps; chosen from the dataset'),
   learningRate: z.number().gt(0).max(10).optional().describe('peak learning rate; chosen from the tokens a step'),
   warmupSteps: z.int().min(0).optional().describe('steps in which the learning rate rises'),
@@ -54,6 +58,7 @@ const evaluationSettings = z.strictObject({
   questions: path.optional().describe('JSONL file of questions about the corpus'),
   unanswerable: path.optional().describe('JSONL file of questions that the corpus does not answer'),
   general: path.optional().describe('JSONL file of questions that need no corpus'),
+  conversations: path.optional().describe('dataset of conversations that training did not see'),
 });
 
 /** Settings of a conversation with a cartridge. */

@@ -1,14 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
-import { initializeRows } from '../cartridge/initializers/initialize.js';
-import { CartridgesError, toCartridgesError } from '../core/errors.js';
+import { CartridgesError } from '../core/errors.js';
 import { writeJsonAtomic } from '../core/files.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
-import type { FrozenModel } from '../models/frozen-model.js';
-import type { KeyValueRows } from '../models/run-forward.js';
 import type { Conversation } from '../self-study/conversation.js';
 import { loadConversations, openDataset } from '../self-study/dataset/open-dataset.js';
 import { RunDirectory } from '../tracking/run-directory.js';
@@ -19,8 +16,8 @@ import type { Pack, PackShape } from '../training/pack.js';
 import { choosePackShape, packExamples } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
 import type { TokenizedCorpus } from './corpus-source.js';
+import { type InitialRows, prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
-import { openCartridge } from './open-cartridge.js';
 import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
 import type { Settings } from './settings.js';
 
@@ -85,6 +82,7 @@ interface TrainingData {
   validation: TrainingExample[];
   /** Of the training part. */
   supervisedTokens: number;
+  initialRows: InitialRows;
   plan: TrainingPlan;
   shape: PackShape;
 }
@@ -92,6 +90,7 @@ interface TrainingData {
 async function loadTrainingData(options: TrainCartridgeOptions): Promise<TrainingData> {
   const { session, corpus, settings, signal } = options;
   const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
+  const initialRows = await prepareInitialRows(session, corpus.text, settings, tokenCount);
   const dataset = await openDataset(options.dataset, signal);
   const { training, validation } = splitExamples(await loadConversations(dataset, signal), options);
   const supervisedTokens = training.reduce((sum, example) => sum + example.rows.length, 0);
@@ -101,15 +100,16 @@ async function loadTrainingData(options: TrainCartridgeOptions): Promise<Trainin
     training,
     validation,
     supervisedTokens,
+    initialRows,
     plan: planTraining(supervisedTokens, settings, session.recommendations),
     shape: choosePackShape([...training, ...validation], settings.training.packTokens ?? PACK_TOKENS),
   };
 }
 
-async function createStep(options: TrainCartridgeOptions, { tokenCount, shape }: TrainingData): Promise<GraphStep> {
+async function createStep(options: TrainCartridgeOptions, { initialRows, shape }: TrainingData): Promise<GraphStep> {
   const { session, settings, onProgress } = options;
   const student = await session.student(settings.training.weightType, options);
-  const initial = await initialRows(options, student, tokenCount);
+  const initial = await initialRows.compute(student, options);
   const step = new GraphStep(student, {
     shape,
     keys: initial.keys,
@@ -209,6 +209,7 @@ function toCartridge(options: TrainCartridgeOptions, data: TrainingData, loop: T
       createdBy: `cartridges ${packageVersion()}`,
       createdAt: new Date().toISOString(),
       initializer: settings.training.initializer,
+      ...(data.initialRows.parent && { parents: [data.initialRows.parent] }),
       corpus: { name: corpus.name, tokens: corpus.tokens, contentHash: corpus.contentHash },
       dataset: { contentHash: data.contentHash, conversations: data.training.length, validation: data.validation.length },
       training: { ...loop, loss: settings.training.loss, supervisedTokens, weights: weightTypeOf(session, settings) },
@@ -242,37 +243,6 @@ function splitExamples(conversations: Conversation[], { session, settings, onPro
   });
 }
 
-async function initialRows(options: TrainCartridgeOptions, model: FrozenModel, tokenCount: number): Promise<KeyValueRows> {
-  const { session, corpus, settings } = options;
-  const { initializer, initializerText, initializerCartridge } = settings.training;
-  const rows = initializer === 'cartridge' ? await startingCartridge(initializerCartridge, session) : undefined;
-  const text = initializerText === undefined ? undefined : await readFile(initializerText, 'utf8').catch(rethrow);
-  return initializeRows(
-    {
-      name: initializer,
-      model,
-      framing: session.framing,
-      tokenizer: session.tokenizer,
-      corpusText: corpus.text,
-      tokenCount,
-      random: new Random(settings.seed).fork('initializer'),
-      ...(text !== undefined && { text }),
-      ...(rows && { rows }),
-    },
-    options,
-  );
-}
-
-async function startingCartridge(path: string | undefined, session: ModelSession): Promise<Cartridge> {
-  if (path === undefined) {
-    throw new CartridgesError('INVALID_OPTION', 'the initializer `cartridge` has no cartridge', {
-      hint: 'add --set training.initializerCartridge=FILE',
-    });
-  }
-  const { cartridge } = await openCartridge(path, session, { allowQuantization: false });
-  return cartridge;
-}
-
 /**
  * With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. Where
  * time is short, steps become smaller before they become few: a cartridge needs many updates more than it needs exact ones.
@@ -291,10 +261,6 @@ async function affordableLoop(step: GraphStep, packs: readonly Pack[], wanted: L
   const packsPerStep = Math.min(wanted.packsPerStep, smallerStep);
   const wantedSteps = Math.round((wanted.steps * wanted.packsPerStep) / packsPerStep);
   return { packsPerStep, steps: Math.max(1, Math.min(wantedSteps, Math.floor(affordablePacks / packsPerStep))) };
-}
-
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
 }
 
 function describeResult({ steps, bestStep, validationKl, stoppedBy }: TrainResult): string {

@@ -91,6 +91,22 @@ describe('one cartridge', () => {
     expect(JSON.parse(readFileSync(join(folder, 'report', 'report.json'), 'utf8'))).toEqual(report);
   });
 
+  test('evaluate measures loss and perplexity on conversations of another seed', async () => {
+    await json(['synthesize', 'notes.txt', '-o', 'held-out', ...MODEL, '--conversations', '8', '--seed', '7']);
+    const sources = ['--cartridge', 'notes.cartridge.safetensors', '--corpus', 'notes.txt', '--conversations', 'held-out'];
+    const report = (await json(['evaluate', ...MODEL, ...sources])) as {
+      conversations: number;
+      conditions: Record<string, { accuracy: null; conversations: { loss: number; perplexity: number } }>;
+    };
+    expect(report.conversations).toBeGreaterThan(0);
+    const { none, full } = report.conditions as Required<typeof report.conditions>;
+    expect(full!.conversations.loss).toBeLessThan(none!.conversations.loss);
+    for (const condition of Object.values(report.conditions)) {
+      expect(condition.accuracy).toBeNull();
+      expect(condition.conversations.perplexity).toBeCloseTo(Math.exp(condition.conversations.loss), 6);
+    }
+  });
+
   test('chat answers one question', async () => {
     const question = 'What colour is the flag of the Pouclal?';
     const cartridge = ['--cartridge', 'notes.cartridge.safetensors', '--max-tokens', '16'];

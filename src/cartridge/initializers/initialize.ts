@@ -94,10 +94,15 @@ function sampleText({ tokenizer, corpusText, tokenCount }: InitializerInput): st
 
 function rowsOfCartridge({ rows, tokenCount, model }: InitializerInput): KeyValueRows {
   const rowValues = model.config.kvHeads * model.config.headDimension;
-  const available = (rows?.keys[0]?.length ?? 0) / rowValues;
-  if (!rows || available < tokenCount) {
-    throw new CartridgesError('INVALID_OPTION', `the initializer's cartridge has ${available} rows, ${tokenCount} are needed`);
-  }
+  checkAvailableRows((rows?.keys[0]?.length ?? 0) / rowValues, tokenCount);
   const first = (list: Float32Array[]) => list.map((layer) => layer.slice(0, tokenCount * rowValues));
-  return { keys: first(rows.keys), values: first(rows.values) };
+  return { keys: first(rows!.keys), values: first(rows!.values) };
+}
+
+/** Throws `INVALID_OPTION` when a cartridge is too small for another one to start from. */
+export function checkAvailableRows(available: number, tokenCount: number): void {
+  if (available >= tokenCount) return;
+  throw new CartridgesError('INVALID_OPTION', `the initializer's cartridge has ${available} rows, ${tokenCount} are needed`, {
+    hint: `use --tokens ${available} or fewer`,
+  });
 }

@@ -1,5 +1,7 @@
 import type { Command } from '@commander-js/extra-typings';
+import type { Cartridge } from '../../cartridge/cartridge.js';
 import { CartridgesError } from '../../core/errors.js';
+import type { RunOptions } from '../../core/progress.js';
 import { SettingOption, withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
@@ -18,28 +20,39 @@ export function addEvaluateCommand(program: Command, terminal: Terminal): void {
         new SettingOption('--unanswerable <file>', 'evaluation.unanswerable', 'JSONL: questions that the text does not answer'),
       )
       .addOption(new SettingOption('--general <file>', 'evaluation.general', 'JSONL: questions that need no text'))
+      .addOption(
+        new SettingOption(
+          '--conversations <dataset>',
+          'evaluation.conversations',
+          'dataset of conversations that training did not see',
+        ),
+      )
       .addOption(new SettingOption('--max-tokens <n>', 'evaluation.maxTokens', 'longest answer'))
       .option('--report <folder>', 'write report.json and answers.parquet there')
       .option('--allow-quantization', 'take a cartridge of another quantisation of the same model'),
   ).action(({ cartridge: path, corpus: source, report: folder, allowQuantization = false }, command) =>
     runCommand(terminal, command, async ({ output, settings: resolve, run }) => {
       const settings = await resolve();
-      const { questions, unanswerable, general, maxTokens } = settings.evaluation;
-      if (questions === undefined) {
-        throw new CartridgesError('INVALID_OPTION', 'no questions are named', { hint: 'add --questions FILE.jsonl' });
+      const { questions, unanswerable, general, conversations, maxTokens } = settings.evaluation;
+      if (questions === undefined && conversations === undefined) {
+        throw new CartridgesError('INVALID_OPTION', 'nothing to measure with is named', {
+          hint: 'add --questions FILE.jsonl, or --conversations DATASET',
+        });
       }
       const { readQuestions } = await import('../../evaluation/questions.js');
       const sets = {
-        questions: await readQuestions(questions),
+        questions: questions === undefined ? [] : await readQuestions(questions),
         ...(unanswerable !== undefined && { unanswerable: await readQuestions(unanswerable, { unanswerable: true }) }),
         ...(general !== undefined && { general: await readQuestions(general) }),
       };
+      const held = conversations === undefined ? undefined : await openConversations(conversations, run);
       await withSession(settings, run, async (session) => {
         const { loadCorpus } = await import('../../pipeline/corpus-source.js');
         const { openCartridge } = await import('../../pipeline/open-cartridge.js');
         const { evaluateCartridge } = await import('../../pipeline/evaluate.js');
         const { formatReport, writeReport } = await import('../../evaluation/report.js');
         const { cartridge, quantizationDiffers } = await openCartridge(path, session, { allowQuantization });
+        if (held) checkHeldOut(cartridge, held.contentHash, run);
         const corpus = await loadCorpus(source, session.tokenizer, run);
         const { report, answers } = await evaluateCartridge({
           session,
@@ -47,7 +60,7 @@ export function addEvaluateCommand(program: Command, terminal: Terminal): void {
           cartridgePath: path,
           quantizationDiffers,
           corpus,
-          sets,
+          sets: { ...sets, ...(held && { conversations: held.conversations }) },
           maxTokens,
           ...run,
         });
@@ -56,4 +69,19 @@ export function addEvaluateCommand(program: Command, terminal: Terminal): void {
       });
     }),
   );
+}
+
+async function openConversations(path: string, run: Required<RunOptions>) {
+  const { loadConversations, openDataset } = await import('../../self-study/dataset/open-dataset.js');
+  const dataset = await openDataset(path, run.signal);
+  return { contentHash: dataset.contentHash, conversations: await loadConversations(dataset, run.signal) };
+}
+
+/** Warns when the cartridge learnt from the very conversations that shall measure it. */
+function checkHeldOut(cartridge: Cartridge, contentHash: string, { onProgress }: Required<RunOptions>): void {
+  const { dataset } = cartridge.receipt as { dataset?: { contentHash?: unknown } };
+  if (dataset?.contentHash !== contentHash) return;
+  const message =
+    'the cartridge was trained on these conversations: synthesize others with another --seed to measure what it learnt';
+  onProgress({ kind: 'warning', stage: 'evaluate', message });
 }
