@@ -13,7 +13,7 @@ import { CheckpointFile } from '../training/checkpoint.js';
 import { makeExamples, type TrainingExample } from '../training/examples.js';
 import { GraphStep } from '../training/graph-step.js';
 import type { Pack, PackShape } from '../training/pack.js';
-import { choosePackShape, packExamples } from '../training/packing.js';
+import { choosePackShape, dealIntoPacks, fillPack } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { type InitialRows, prepareInitialRows } from './initial-rows.js';
@@ -136,18 +136,19 @@ async function planLoop(
   started: number,
 ): Promise<TrainSettings> {
   const { settings, folder, maxSeconds } = options;
-  const packs = packExamples(data.training, data.shape, new Random(settings.seed));
-  const wanted = wantedLoop(data, packs, step.lanes);
+  const dealt = dealIntoPacks(data.training, data.shape, new Random(settings.seed));
+  const wanted = wantedLoop(data, dealt.length, step.lanes);
   const planPath = join(folder, 'plan.json');
   const kept = options.resume ? await readFile(planPath, 'utf8').catch(() => undefined) : undefined;
   if (kept !== undefined) return loopSettings(JSON.parse(kept), data, settings);
-  const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, packs, wanted, started + maxSeconds * 1000);
+  const measured = dealt.slice(0, 2 * step.lanes).map((contents) => fillPack(contents, data.shape));
+  const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, measured, wanted, started + maxSeconds * 1000);
   await writeJsonAtomic(planPath, plan);
   return loopSettings(plan, data, settings);
 }
 
-function wantedLoop(data: TrainingData, packs: readonly Pack[], lanes: number): LoopPlan {
-  const packsOfBatch = data.plan.batchTokens / (data.supervisedTokens / packs.length);
+function wantedLoop(data: TrainingData, packs: number, lanes: number): LoopPlan {
+  const packsOfBatch = data.plan.batchTokens / (data.supervisedTokens / packs);
   // A multiple of the lanes keeps all of them busy to the end of a step.
   return { steps: data.plan.steps, packsPerStep: Math.max(1, Math.round(packsOfBatch / lanes)) * lanes };
 }
@@ -247,11 +248,10 @@ function splitExamples(conversations: Conversation[], { session, settings, onPro
  * With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. Where
  * time is short, steps become smaller before they become few: a cartridge needs many updates more than it needs exact ones.
  */
-async function affordableLoop(step: GraphStep, packs: readonly Pack[], wanted: LoopPlan, deadline: number): Promise<LoopPlan> {
+async function affordableLoop(step: GraphStep, measured: readonly Pack[], wanted: LoopPlan, deadline: number): Promise<LoopPlan> {
   const ENOUGH_STEPS = 100;
   // A share is kept for validation and for the machine being slower later.
   const USABLE_SHARE = 0.85;
-  const measured = packs.slice(0, 2 * step.lanes);
   const before = performance.now();
   await step.accumulate(measured);
   step.restore(step.state());

@@ -30,11 +30,14 @@ export function choosePackShape(examples: readonly TrainingExample[], packTokens
   return { slots, slotTokens, supervisedRows, entriesPerRow: Math.max(...examples.map((example) => example.entriesPerRow), 1) };
 }
 
+/** Which examples a pack will hold, by slot: what is kept of a pack until it is its turn. */
+export type PackContents = readonly (readonly TrainingExample[])[];
+
 /**
  * Deals examples into packs: shuffled by `random`, each into the fullest slot that still takes it (best fit), slots shuffled
  * again and put side by side until a pack has no slot or no supervised row left. Without `random` the order is kept.
  */
-export function packExamples(examples: readonly TrainingExample[], shape: PackShape, random?: Random): Pack[] {
+export function dealIntoPacks(examples: readonly TrainingExample[], shape: PackShape, random?: Random): PackContents[] {
   for (const example of examples) checkFits(example, shape);
   const bins = bestFit(random ? random.shuffle(examples) : examples, shape.slotTokens, shape.supervisedRows);
   const packs: TrainingExample[][][] = [];
@@ -51,7 +54,12 @@ export function packExamples(examples: readonly TrainingExample[], shape: PackSh
     supervised += rows;
   }
   if (open.length > 0) packs.push(open);
-  return packs.map((slots) => fillPack(slots, shape));
+  return packs;
+}
+
+/** All packs of some examples at once, dealt as by {@link dealIntoPacks}. */
+export function packExamples(examples: readonly TrainingExample[], shape: PackShape, random?: Random): Pack[] {
+  return dealIntoPacks(examples, shape, random).map((contents) => fillPack(contents, shape));
 }
 
 /** Slots of examples that fit together; a slot's supervised tokens alone must fit a pack. */
@@ -83,7 +91,8 @@ function bestFit(examples: readonly TrainingExample[], slotTokens: number, super
   return bins.map((bin) => bin.examples);
 }
 
-function fillPack(slots: readonly TrainingExample[][], shape: PackShape): Pack {
+/** Lays out a pack for a step. */
+export function fillPack(slots: PackContents, shape: PackShape): Pack {
   const { slotTokens, supervisedRows, entriesPerRow } = shape;
   const tokenCount = shape.slots * slotTokens;
   const pack: Pack = {

@@ -5,7 +5,7 @@ import type { RunTracker } from '../tracking/run-tracker.js';
 import { type Checkpoint, type CheckpointStore, type DataPosition, startOfData } from './checkpoint.js';
 import type { TrainingExample } from './examples.js';
 import type { Pack, PackShape } from './pack.js';
-import { packExamples } from './packing.js';
+import { dealIntoPacks, fillPack, type PackContents, packExamples } from './packing.js';
 import { learningRateAt, type ScheduleSettings } from './schedule.js';
 import type { StepLoss, TrainingState, TrainingStep } from './training-step.js';
 
@@ -78,6 +78,8 @@ class TrainingRun {
   readonly #packs: EpochPacks;
   readonly #validationPacks: Pack[];
   #position: DataPosition = startOfData();
+  /** The packs of the next update, laid out while the one before it computed. */
+  #prepared: NextPacks | undefined;
   #best: Checkpoint['best'];
   #stepsDone = 0;
   #supervisedTokens = 0;
@@ -108,8 +110,10 @@ class TrainingRun {
   async update(signal: AbortSignal | undefined): Promise<void> {
     const { step, settings } = this.#input;
     const started = performance.now();
-    const { packs, next } = this.#nextPacks();
-    const loss = await step.accumulate(packs, signal);
+    const { packs, next } = this.#prepared ?? this.#nextPacks(this.#position);
+    const computing = step.accumulate(packs, signal);
+    this.#prepared = this.#stepsDone + 1 < settings.steps ? this.#nextPacks(next) : undefined;
+    const loss = await computing;
     this.#requireFinite(loss);
     const learningRate = learningRateAt(this.#stepsDone, settings);
     const { gradientNorm } = await step.update(learningRate);
@@ -152,16 +156,15 @@ class TrainingRun {
     return everySteps > 0 && this.#stepsDone % everySteps === 0;
   }
 
-  /** The packs of one update, and where the data stands after it. */
-  #nextPacks(): { packs: Pack[]; next: DataPosition } {
-    const chosen: Pack[] = [];
-    let { epoch, pack } = this.#position;
-    while (chosen.length < this.#input.settings.packsPerStep) {
-      const packs = this.#packs.of(epoch);
-      chosen.push(packs[pack]!);
-      [epoch, pack] = pack + 1 === packs.length ? [epoch + 1, 0] : [epoch, pack + 1];
+  #nextPacks(position: DataPosition): NextPacks {
+    const packs: Pack[] = [];
+    let { epoch, pack } = position;
+    while (packs.length < this.#input.settings.packsPerStep) {
+      const dealt = this.#packs.of(epoch);
+      packs.push(fillPack(dealt[pack]!, this.#input.shape));
+      [epoch, pack] = pack + 1 === dealt.length ? [epoch + 1, 0] : [epoch, pack + 1];
     }
-    return { packs: chosen, next: { epoch, pack } };
+    return { packs, next: { epoch, pack } };
   }
 
   #requireFinite(loss: StepLoss): void {
@@ -214,13 +217,19 @@ class TrainingRun {
   }
 }
 
-/** The packs of an epoch follow from the seed and its number alone, so that a resumed run sees the same ones. */
+/** The packs of one update, and where the data stands after it. */
+interface NextPacks {
+  packs: Pack[];
+  next: DataPosition;
+}
+
+/** What the packs of an epoch hold follows from the seed and its number alone, so that a resumed run sees the same ones. */
 class EpochPacks {
   readonly #examples: readonly TrainingExample[];
   readonly #shape: PackShape;
   readonly #random: Random;
   #epoch = -1;
-  #packs: Pack[] = [];
+  #packs: PackContents[] = [];
 
   constructor(examples: readonly TrainingExample[], shape: PackShape, seed: number) {
     this.#examples = examples;
@@ -228,9 +237,9 @@ class EpochPacks {
     this.#random = new Random(seed).fork('packs');
   }
 
-  of(epoch: number): Pack[] {
+  of(epoch: number): PackContents[] {
     if (epoch !== this.#epoch) {
-      this.#packs = packExamples(this.#examples, this.#shape, this.#random.fork(`epoch ${epoch}`));
+      this.#packs = dealIntoPacks(this.#examples, this.#shape, this.#random.fork(`epoch ${epoch}`));
       this.#epoch = epoch;
     }
     return this.#packs;
