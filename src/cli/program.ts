@@ -4,6 +4,8 @@ import { addBuildCommand } from './commands/build.js';
 import { addChatCommand } from './commands/chat.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addEvaluateCommand } from './commands/evaluate.js';
+import { addExportCommand } from './commands/export.js';
+import { addImportCommand } from './commands/import.js';
 import { addInspectCommand } from './commands/inspect.js';
 import { addModelsCommand } from './commands/models.js';
 import { addQuickstartCommand } from './commands/quickstart.js';
@@ -35,6 +37,8 @@ export function createProgram(terminal: Terminal): Command {
   addVerifyCommand(program, terminal);
   addDoctorCommand(program, terminal);
   addInspectCommand(program, terminal);
+  addImportCommand(program, terminal);
+  addExportCommand(program, terminal);
   addModelsCommand(program, terminal);
   addSettingsCommand(program, terminal);
   return program;

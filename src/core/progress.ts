@@ -1,4 +1,14 @@
-export type Stage = 'load' | 'corpus' | 'synthesize' | 'train' | 'evaluate' | 'answer' | 'verify' | 'download' | 'measure';
+export type Stage =
+  | 'load'
+  | 'corpus'
+  | 'synthesize'
+  | 'train'
+  | 'evaluate'
+  | 'answer'
+  | 'verify'
+  | 'convert'
+  | 'download'
+  | 'measure';
 
 /** One step of long work, told to whoever listens: the command line draws it, a library caller gets it as it is. */
 export type ProgressEvent =
