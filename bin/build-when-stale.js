@@ -1,5 +1,5 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
 /**
@@ -34,18 +34,27 @@ function isFresh(packageRoot, newestSource) {
   return existsSync(stamp) && Number(readFileSync(stamp, 'utf8')) >= newestSource;
 }
 
+/** Types are not checked: `npm run check` does that, and nobody wants to wait for it before a command starts. */
 function compile(packageRoot, folder) {
-  const compiler = join(packageRoot, 'node_modules', 'typescript', 'bin', 'tsc');
-  if (!existsSync(compiler)) {
-    fail('the dependencies are not installed', `run: npm ci --ignore-scripts (in ${packageRoot})`);
+  const { buildSync } = loadCompiler(packageRoot);
+  const source = join(packageRoot, 'src');
+  const files = readdirSync(source, { recursive: true }).filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'));
+  try {
+    const entryPoints = files.map((name) => join(source, name));
+    buildSync({ entryPoints, outdir: folder, outbase: source, format: 'esm', target: 'node20', sourcemap: true });
+  } catch {
+    // The compiler has written to stderr where it is wrong.
+    rmSync(folder, { recursive: true, force: true });
+    fail('the sources do not compile', 'the messages above say where; npm run check shows them again');
   }
-  mkdirSync(folder, { recursive: true });
-  const project = join(packageRoot, 'tsconfig.build.json');
-  // The compiler's messages go to stderr: stdout belongs to the command.
-  const { status } = spawnSync(process.execPath, [compiler, '-p', project, '--outDir', folder], { stdio: ['ignore', 2, 2] });
-  if (status === 0) return;
-  rmSync(folder, { recursive: true, force: true });
-  fail('the sources do not compile', 'the messages above say where; npm run check shows them again');
+}
+
+function loadCompiler(packageRoot) {
+  try {
+    return createRequire(join(packageRoot, 'package.json'))('esbuild');
+  } catch {
+    return fail('the dependencies are not installed', `run: npm ci --ignore-scripts (in ${packageRoot})`);
+  }
 }
 
 function replaceFolder(target, replacement) {
