@@ -12,6 +12,12 @@ export interface Sampling {
   minP?: number;
   /** Required for a temperature above 0, so that a run can be repeated. */
   seed?: number;
+  /** Added to the logits of these token ids, before everything else. −100 and 100 in effect forbid and force a token. */
+  logitBias?: ReadonlyMap<number, number>;
+  /** Taken from a token's logit once for each time that it was generated already; from −2 to 2. */
+  frequencyPenalty?: number;
+  /** Taken from a token's logit once it was generated; from −2 to 2. */
+  presencePenalty?: number;
 }
 
 export interface ChatRequest {
@@ -27,8 +33,10 @@ export interface ChatRequest {
 export interface Usage {
   promptTokens: number;
   completionTokens: number;
-  /** Prompt tokens whose keys and values were shared with another request. */
+  /** Prompt tokens whose keys and values another request had computed. */
   cachedPromptTokens: number;
+  /** Rows of cartridges before the prompt, where the client knows them. */
+  cartridgeTokens?: number;
 }
 
 export interface ChatResponse {
@@ -40,6 +48,17 @@ export interface ChatResponse {
   usage: Usage;
 }
 
+/** A part of an answer that comes bit by bit. */
+export interface ChatPiece {
+  text: string;
+  /** The token that brought the text, where the client knows it. */
+  tokenId?: number;
+  /** On the last piece with text, or behind it. */
+  finishReason?: 'stop' | 'length';
+  /** Once, at the end, where the client knows it. */
+  usage?: Usage;
+}
+
 /**
  * Whoever answers chats: the local engine, or a server. Callers may run many requests at once; the client bounds them.
  * Requests of one tick that are awaited together form one batch, in the order of the calls.
@@ -47,4 +66,6 @@ export interface ChatResponse {
 export interface ChatClient {
   readonly capabilities: { topLogprobs: number; tokenIds: boolean; cartridges: boolean };
   chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatResponse>;
+  /** The same answer as it comes, without log-probs; leaving the loop ends the request. */
+  stream?(request: ChatRequest, signal?: AbortSignal): AsyncIterable<ChatPiece>;
 }

@@ -2,11 +2,12 @@ import type { Usage } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
 import type { Tokenizer } from '../core/tokenizer.js';
+import type { GrammarFactory } from './grammar/grammar-constraint.js';
 import { logSumExp } from './log-sum-exp.js';
 import type { Completion, FinishReason, GeneratedToken, GenerationRequest, Timings } from './requests.js';
-import { Sampler } from './sampler.js';
 import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
 import { TextStream } from './text-stream.js';
+import { TokenChooser } from './token-chooser.js';
 import { type TopCandidates, toTopLogprobs } from './top-logprobs.js';
 
 /** What becomes of a generation; exactly one of `end` and `fail` is called, and nothing after it. */
@@ -16,19 +17,30 @@ export interface GenerationListener {
   fail(error: CartridgesError): void;
 }
 
+/** What all generations of an engine share. */
+export interface GenerationTools {
+  tokenizer: Tokenizer;
+  /** Working memory. */
+  candidates: TopCandidates;
+  grammars: GrammarFactory;
+}
+
 /** A request as the scheduler's work: chooses tokens, keeps log-probs, makes text and knows when to stop. */
 export class Generation implements SequenceWork {
   readonly tokens: Int32Array;
   readonly firstLogitsRow: number;
   readonly newRows: number;
   readonly sharedTokens: number;
+  readonly scope: string;
   readonly cartridges: readonly CartridgeRows[];
 
   readonly #request: GenerationRequest;
   readonly #tokenizer: Tokenizer;
   readonly #candidates: TopCandidates;
   readonly #listener: GenerationListener;
-  readonly #sampler: Sampler;
+  readonly #chooser: TokenChooser;
+  /** Called when it is over, whatever comes of it. */
+  onRelease: (() => void) | undefined;
   readonly #stream: TextStream;
   readonly #newTokens: number[] = [];
   readonly #logprobs: number[] = [];
@@ -38,20 +50,21 @@ export class Generation implements SequenceWork {
   #cachedTokens = 0;
   #abandoned = false;
 
-  /** `candidates` are working memory that all generations of an engine share. Throws `INVALID_OPTION`. */
-  constructor(request: GenerationRequest, tokenizer: Tokenizer, candidates: TopCandidates, listener: GenerationListener) {
+  /** Throws `INVALID_OPTION`, and `INVALID_INPUT` for a grammar. */
+  constructor(request: GenerationRequest, tools: GenerationTools, listener: GenerationListener) {
     this.#request = request;
-    this.#tokenizer = tokenizer;
-    this.#candidates = candidates;
+    this.#tokenizer = tools.tokenizer;
+    this.#candidates = tools.candidates;
     this.#listener = listener;
-    this.#sampler = new Sampler(request.sampling);
     this.#stream = new TextStream(request.stop);
     this.tokens = request.prompt;
     this.firstLogitsRow = request.prompt.length - 1;
     // The last token is never read, so it needs no row.
     this.newRows = request.maxTokens - 1;
     this.sharedTokens = Math.min(request.sharedPrefixTokens ?? 0, this.firstLogitsRow);
+    this.scope = request.scope ?? '';
     this.cartridges = request.cartridges ?? [];
+    this.#chooser = new TokenChooser(request, tools.grammars);
   }
 
   get cancelled(): boolean {
@@ -76,7 +89,7 @@ export class Generation implements SequenceWork {
     if (!Number.isFinite(best)) throw notFinite();
     const sum = topLogprobs === undefined ? Number.NaN : logSumExp(logits, best);
     const top = topLogprobs ? toTopLogprobs(this.#candidates, topLogprobs, sum) : undefined;
-    const token = this.#sampler.choose(logits, this.#candidates);
+    const token = this.#chooser.choose(logits, this.#candidates);
     if (topLogprobs === undefined) return this.#take({ token, text: '' });
     const logprob = (logits[token] as number) - sum;
     if (Number.isNaN(logprob)) throw notFinite();
@@ -84,7 +97,14 @@ export class Generation implements SequenceWork {
   }
 
   fail(error: CartridgesError): void {
+    this.release();
     this.#listener.fail(error);
+  }
+
+  /** Lets go of what it holds outside of the scheduler. */
+  release(): void {
+    this.#chooser.dispose();
+    this.onRelease?.();
   }
 
   #take(generated: GeneratedToken): number {
@@ -97,10 +117,14 @@ export class Generation implements SequenceWork {
     const finishReason = this.#finishReason(isEnd);
     if (finishReason && !this.#stream.stopped) generated.text += this.#stream.end();
     this.#text += generated.text;
-    if (finishReason) generated.finishReason = finishReason;
-    this.#listener.token?.(generated);
-    if (finishReason) this.#listener.end(this.#completion(finishReason));
-    return finishReason ? FINISHED : token;
+    if (!finishReason) {
+      this.#listener.token?.(generated);
+      return token;
+    }
+    this.release();
+    this.#listener.token?.({ ...generated, finishReason, usage: this.#usage() });
+    this.#listener.end(this.#completion(finishReason));
+    return FINISHED;
   }
 
   #finishReason(isEnd: boolean): FinishReason | undefined {

@@ -4,8 +4,9 @@ import type { LlamaTokenizer } from '../models/tokenizer.js';
 import type { Engine } from '../native/engine.js';
 import type { LlamaModel } from '../native/handles.js';
 import { MAX_SEQUENCES } from '../native/llama.js';
-import { CartridgeHandle, checkRowSize } from './cartridge-handle.js';
-import { Generation, type GenerationListener } from './generation.js';
+import { CartridgeHandle, type CartridgeSource, checkRowSize } from './cartridge-handle.js';
+import { Generation, type GenerationListener, type GenerationTools } from './generation.js';
+import { GrammarFactory } from './grammar/grammar-constraint.js';
 import { type CacheShape, type CacheType, LlamaSequenceContext } from './llama-sequence-context.js';
 import { Reading } from './reading.js';
 import {
@@ -18,7 +19,7 @@ import {
   type ReadRequest,
   type RequestContext,
 } from './requests.js';
-import { type EngineStatistics, Scheduler } from './scheduler.js';
+import { type EngineStatistics, Scheduler, type SchedulerUsage } from './scheduler.js';
 import { TokenQueue } from './token-queue.js';
 import { TopCandidates } from './top-logprobs.js';
 
@@ -35,6 +36,17 @@ export interface EngineSettings {
   cacheType?: CacheType;
   /** On by default: then a request's numbers do not depend on where its rows lie in the cache. */
   flashAttention?: boolean;
+  /**
+   * For a server: keep the rows of finished requests for others of their scope that begin alike, until their room is needed, and
+   * read prompts side by side, so that a short one does not wait for a long one. `sharedPrefixTokens` are not needed then. Off by
+   * default: a dataset must not depend on what ran before.
+   */
+  retainTurns?: boolean;
+}
+
+/** What the cells of the cache are used for now, and how many requests there are. */
+export interface EngineUsage extends SchedulerUsage {
+  cells: number;
 }
 
 /** What an engine needs of a loaded model. */
@@ -58,7 +70,8 @@ const CACHE_BYTES: Readonly<Record<CacheType, number>> = { f32: 4, f16: 2, bf16:
 
 /**
  * Generates for many requests at once in one cache. Requests of one tick start together, in order; what they share (cartridges,
- * first tokens) is computed or loaded once. Equal requests in equal order give equal tokens and log-probs.
+ * first tokens) is computed or loaded once. Equal requests in equal order give equal tokens and log-probs; with `retainTurns` they
+ * may differ by what rounding makes of other batches.
  *
  * @example
  * const model = await LanguageModel.load({ modelPath: 'model.gguf' });
@@ -80,8 +93,8 @@ export class InferenceEngine {
   readonly #context: LlamaSequenceContext;
   readonly #scheduler: Scheduler;
   readonly #shape: CacheShape;
-  readonly #candidates = new TopCandidates();
-  readonly #loaded = new Set<CartridgeHandle>();
+  readonly #tools: GenerationTools;
+  readonly #known = new Set<CartridgeHandle>();
   #cartridges = 0;
   #disposed: Promise<void> | undefined;
 
@@ -94,10 +107,12 @@ export class InferenceEngine {
     this.kvBytesPerToken = model.shape.layers * model.shape.rowValues * 2 * CACHE_BYTES[settings.cacheType];
     this.#shape = model.shape;
     this.#context = context;
+    this.#tools = { tokenizer: model.tokenizer, candidates: new TopCandidates(), grammars: new GrammarFactory(model) };
     this.#scheduler = new Scheduler(context, {
       sequences: MAX_SEQUENCES,
       runs: settings.maxRequests,
       sequenceTokens: this.maxSequenceTokens,
+      retainTurns: settings.retainTurns,
     });
   }
 
@@ -126,6 +141,11 @@ export class InferenceEngine {
     return this.#scheduler.freeCells;
   }
 
+  /** What the cells are used for now. */
+  get usage(): EngineUsage {
+    return { cells: this.contextTokens, ...this.#scheduler.usage };
+  }
+
   /**
    * New tokens as they come. The request is queued by this call, not by the first iteration; leaving the loop cancels it.
    * Throws `CONTEXT_OVERFLOW` when it can never fit, `INVALID_OPTION` and `INVALID_INPUT` for wrong values.
@@ -137,13 +157,14 @@ export class InferenceEngine {
       end: () => queue.end(),
       fail: (error) => queue.end(error),
     });
-    return (async function* () {
+    return async function* (this: InferenceEngine) {
       try {
         yield* queue.values();
       } finally {
         generation.abandon();
+        this.#scheduler.wake();
       }
-    })();
+    }.call(this);
   }
 
   /** The whole answer. Rejects as {@link generate} throws, and with `CANCELLED` or `ENGINE_FAILURE`. */
@@ -154,13 +175,14 @@ export class InferenceEngine {
   }
 
   /** Reads tokens and hands out their logits. Rejects as {@link complete} does, and with what `onLogits` throws. */
-  read(request: ReadRequest): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#checkContext(request, request.tokens);
-      checkCount('the first row with logits', request.firstLogitsRow, 0, request.tokens.length - 1);
-      throwIfAborted(request.signal);
+  async read(request: ReadRequest): Promise<void> {
+    this.#checkContext(request, request.tokens);
+    checkCount('the first row with logits', request.firstLogitsRow, 0, request.tokens.length - 1);
+    throwIfAborted(request.signal);
+    const unwatch = this.#watch(request.signal);
+    await new Promise<void>((resolve, reject) => {
       this.#scheduler.submit(new Reading(request, { resolve, reject }));
-    });
+    }).finally(unwatch);
   }
 
   /**
@@ -169,15 +191,55 @@ export class InferenceEngine {
    */
   async loadCartridge(cartridge: Cartridge): Promise<CartridgeHandle> {
     checkRowSize(cartridge, this.#shape);
-    const handle = new CartridgeHandle(`cartridge-${this.#cartridges++}`, cartridge, this.#context.layout);
+    const handle = CartridgeHandle.ofCartridge(`cartridge-${this.#cartridges++}`, cartridge, this.#context.layout);
     await this.#scheduler.loadCartridge(handle);
-    this.#loaded.add(handle);
+    this.#known.add(handle);
     return handle;
   }
 
-  /** Takes a cartridge out when the requests that are submitted are done with it. */
+  /** Takes a cartridge of {@link loadCartridge} out when the requests that are submitted are done with it. */
   async unloadCartridge(handle: CartridgeHandle): Promise<void> {
-    if (this.#loaded.delete(handle)) await this.#scheduler.unloadCartridge(handle);
+    if (this.#known.delete(handle)) await this.#scheduler.unloadCartridge(handle);
+  }
+
+  /**
+   * Makes a cartridge known. Its rows are read when a request first needs them, dropped when they are idle and room is needed,
+   * and read again by themselves. Throws `CARTRIDGE_MISMATCH`. Whether it belongs to the model is for the caller to check.
+   */
+  addCartridge(source: CartridgeSource): CartridgeHandle {
+    checkRowSize(source, this.#shape);
+    const handle = CartridgeHandle.ofSource(source, this.#shape, this.#context.layout);
+    this.#known.add(handle);
+    return handle;
+  }
+
+  /** Forgets a cartridge of {@link addCartridge}; resolves when the requests that are submitted are done with it. */
+  async removeCartridge(handle: CartridgeHandle): Promise<void> {
+    if (!this.#known.delete(handle)) return;
+    await this.#scheduler.whenReleased(handle);
+    const isKnown = [...this.#known].some(({ key }) => key === handle.key);
+    if (!isKnown) await this.#scheduler.evictCartridge(handle);
+  }
+
+  /**
+   * Reads the rows of a cartridge before a request needs them. Rejects with `CONTEXT_OVERFLOW`, `CANCELLED`, and as its source
+   * does.
+   */
+  async preload(handle: CartridgeHandle, signal?: AbortSignal): Promise<void> {
+    this.#checkKnown([handle]);
+    throwIfAborted(signal);
+    const unwatch = this.#watch(signal);
+    await this.#scheduler.preloadCartridge(handle, signal).finally(unwatch);
+  }
+
+  /** Drops the rows of a cartridge and the turns behind them; false when requests use it or it is to stay. */
+  evict(handle: CartridgeHandle): Promise<boolean> {
+    return this.#scheduler.evictCartridge(handle);
+  }
+
+  /** Whether the rows of a cartridge are in the cache. */
+  isResident(handle: CartridgeHandle): boolean {
+    return this.#scheduler.isResident(handle);
   }
 
   /** Resolves when no request runs or waits. */
@@ -194,16 +256,33 @@ export class InferenceEngine {
   #submit(request: GenerationRequest, listener: GenerationListener): Generation {
     this.#checkContext(request, request.prompt);
     checkGeneration(request, this.tokenizer.vocabularySize);
-    const generation = new Generation(request, this.tokenizer, this.#candidates, listener);
     throwIfAborted(request.signal);
-    this.#scheduler.submit(generation);
+    const generation = new Generation(request, this.#tools, listener);
+    try {
+      this.#scheduler.submit(generation);
+    } catch (error) {
+      generation.release();
+      throw error;
+    }
+    generation.onRelease = this.#watch(request.signal);
     return generation;
+  }
+
+  /** Lets the scheduler see at once that a signal is aborted; ends with the call of what it returns. */
+  #watch(signal: AbortSignal | undefined): () => void {
+    const wake = () => this.#scheduler.wake();
+    signal?.addEventListener('abort', wake);
+    return () => signal?.removeEventListener('abort', wake);
   }
 
   #checkContext({ cartridges = [], sharedPrefixTokens = 0 }: RequestContext, tokens: Int32Array): void {
     checkTokens(tokens, this.tokenizer.vocabularySize);
     checkCount('the number of shared tokens', sharedPrefixTokens, 0, tokens.length);
-    if (cartridges.every((handle) => this.#loaded.has(handle))) return;
+    this.#checkKnown(cartridges);
+  }
+
+  #checkKnown(cartridges: readonly CartridgeHandle[]): void {
+    if (cartridges.every((handle) => this.#known.has(handle))) return;
     throw new CartridgesError('INVALID_OPTION', 'a request names a cartridge that is not loaded in this engine');
   }
 }
@@ -216,6 +295,7 @@ function completeSettings(model: EngineModel, settings: EngineSettings): Require
     threads: model.threads,
     cacheType: 'f16' as const,
     flashAttention: true,
+    retainTurns: false,
     ...settings,
   };
   checkCount('the context', full.contextTokens, 1, MAX_CONTEXT_TOKENS);

@@ -33,6 +33,9 @@ export interface CacheShape {
 /** Logits come at few addresses, again and again; more than this means that the engine moved its buffer. */
 const MAX_LOGITS_VIEWS = 4096;
 
+/** libllama takes it for the end of a sequence. */
+const OPEN_END = -1;
+
 /** A libllama context as the scheduler wants it. Arguments are checked here: libllama answers a wrong one with an abort. */
 export class LlamaSequenceContext implements SequenceContext {
   readonly cells: number;
@@ -42,25 +45,24 @@ export class LlamaSequenceContext implements SequenceContext {
   readonly layout: StateBlobSettings;
 
   readonly #engine: Engine;
-  readonly #context: LlamaContext;
-  readonly #memory: LlamaMemory;
+  readonly #model: LlamaModel;
+  readonly #settings: LlamaContextSettings;
   readonly #vocabularySize: number;
-  readonly #batch: LlamaBatch;
-  readonly #rows: BatchRows;
   readonly #logitsViews = new Map<bigint, Float32Array>();
+  /** None between a failed {@link rebuild} and the next one. */
+  #native: NativeContext | undefined;
   #rowCount = 0;
 
-  private constructor(engine: Engine, context: LlamaContext, parts: ContextParts) {
+  private constructor(engine: Engine, model: LlamaModel, settings: LlamaContextSettings, made: MadeContext) {
     this.#engine = engine;
-    this.#context = context;
-    this.#memory = engine.llama.llama_get_memory(context);
-    this.#vocabularySize = parts.vocabularySize;
-    this.#batch = engine.llama.llama_batch_init(parts.settings.batchRows, 0, 1);
-    this.#rows = viewBatch(this.#batch, parts.settings.batchRows);
-    this.cells = engine.llama.llama_n_ctx(context);
-    this.batchRows = parts.settings.batchRows;
-    this.logitsRows = parts.settings.logitsRows;
-    this.layout = parts.layout;
+    this.#model = model;
+    this.#settings = settings;
+    this.#vocabularySize = engine.llama.llama_vocab_n_tokens(engine.llama.llama_model_get_vocab(model));
+    this.#native = made.native;
+    this.cells = engine.llama.llama_n_ctx(made.native.context);
+    this.batchRows = settings.batchRows;
+    this.logitsRows = settings.logitsRows;
+    this.layout = made.layout;
   }
 
   /**
@@ -73,21 +75,19 @@ export class LlamaSequenceContext implements SequenceContext {
     shape: CacheShape,
     settings: LlamaContextSettings,
   ): Promise<LlamaSequenceContext> {
-    const { llama } = engine;
-    const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
     const context = await initialize(engine, model, settings);
     try {
       const layout = await probeLayout(engine, context, shape);
-      return new LlamaSequenceContext(engine, context, { settings, vocabularySize, layout });
+      return new LlamaSequenceContext(engine, model, settings, { native: wrapContext(engine, context, settings), layout });
     } catch (error) {
-      llama.llama_free(context);
+      engine.llama.llama_free(context);
       throw error;
     }
   }
 
   addRow(token: number, position: number, sequence: number, wantsLogits: boolean): void {
     const row = this.#rowCount++;
-    const rows = this.#rows;
+    const { rows } = this.#live;
     rows.tokens[row] = token;
     rows.positions[row] = position;
     (rows.sequences[row] as Int32Array)[0] = sequence;
@@ -100,11 +100,12 @@ export class LlamaSequenceContext implements SequenceContext {
     if (count < 1 || count > this.batchRows) {
       throw new CartridgesError('INTERNAL', `a batch of ${count} rows cannot be decoded, from 1 to ${this.batchRows} can`);
     }
-    await decodeBatch(this.#engine, this.#context, { ...this.#batch, n_tokens: count });
+    const { context, batch } = this.#live;
+    await decodeBatch(this.#engine, context, { ...batch, n_tokens: count });
   }
 
   logits(row: number): Float32Array {
-    const address = this.#engine.llama.llama_get_logits_ith(this.#context, row);
+    const address = this.#engine.llama.llama_get_logits_ith(this.#live.context, row);
     if (address === null) throw new CartridgesError('ENGINE_FAILURE', `the engine gave no logits for row ${row} of a batch`);
     const known = this.#logitsViews.get(address);
     if (known) return known;
@@ -114,39 +115,61 @@ export class LlamaSequenceContext implements SequenceContext {
     return view;
   }
 
-  share(from: number, to: number, end: number): void {
-    this.#engine.llama.llama_memory_seq_cp(this.#memory, from, to, 0, end);
+  share(from: number, to: number, end: number, start = 0): void {
+    this.#engine.llama.llama_memory_seq_cp(this.#live.memory, from, to, start, end);
   }
 
-  remove(sequence: number): void {
-    this.#engine.llama.llama_memory_seq_rm(this.#memory, sequence, -1, -1);
+  remove(sequence: number, start = 0, end = OPEN_END): void {
+    this.#engine.llama.llama_memory_seq_rm(this.#live.memory, sequence, start, end);
   }
 
   async load(sequence: number, blob: Uint8Array): Promise<void> {
     const { llama, log } = this.#engine;
+    const { context } = this.#live;
     log.take();
-    const used = Number(await callAsync(llama.llama_state_seq_set_data, this.#context, blob, blob.length, sequence));
+    const used = Number(await callAsync(llama.llama_state_seq_set_data, context, blob, blob.length, sequence));
     if (used === blob.length) return;
     this.remove(sequence);
     throw new CartridgesError('ENGINE_FAILURE', `the engine took ${used} of ${blob.length} bytes of a cartridge: ${log.take()}`);
   }
 
   clear(): void {
-    this.#engine.llama.llama_memory_clear(this.#memory, false);
+    if (this.#native) this.#engine.llama.llama_memory_clear(this.#native.memory, false);
+  }
+
+  async rebuild(): Promise<void> {
+    // The memory of two contexts may not be there.
+    this.dispose();
+    this.#rowCount = 0;
+    this.#native = wrapContext(this.#engine, await initialize(this.#engine, this.#model, this.#settings), this.#settings);
   }
 
   /** Frees the context; no decode may be running. */
   dispose(): void {
     this.#logitsViews.clear();
-    this.#engine.llama.llama_batch_free(this.#batch);
-    this.#engine.llama.llama_free(this.#context);
+    if (!this.#native) return;
+    this.#engine.llama.llama_batch_free(this.#native.batch);
+    this.#engine.llama.llama_free(this.#native.context);
+    this.#native = undefined;
+  }
+
+  get #live(): NativeContext {
+    if (this.#native) return this.#native;
+    throw new CartridgesError('ENGINE_FAILURE', 'the engine has no context');
   }
 }
 
-interface ContextParts {
-  settings: LlamaContextSettings;
-  vocabularySize: number;
+interface MadeContext {
+  native: NativeContext;
   layout: StateBlobSettings;
+}
+
+/** What libllama made: a context with its memory, and a batch to fill. */
+interface NativeContext {
+  context: LlamaContext;
+  memory: LlamaMemory;
+  batch: LlamaBatch;
+  rows: BatchRows;
 }
 
 interface BatchRows {
@@ -155,6 +178,11 @@ interface BatchRows {
   /** One array of one id for each row, as libllama wants it. */
   sequences: Int32Array[];
   wantsLogits: Int8Array;
+}
+
+function wrapContext({ llama }: Engine, context: LlamaContext, { batchRows }: LlamaContextSettings): NativeContext {
+  const batch = llama.llama_batch_init(batchRows, 0, 1);
+  return { context, memory: llama.llama_get_memory(context), batch, rows: viewBatch(batch, batchRows) };
 }
 
 function viewBatch(batch: LlamaBatch, rows: number): BatchRows {

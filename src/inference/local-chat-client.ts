@@ -2,6 +2,7 @@ import type { ChatClient, ChatRequest, ChatResponse } from '../chat/chat-client.
 import type { Message } from '../core/message.js';
 import { toSparseLogprobs } from '../core/sparse-logprobs.js';
 import type { CartridgeHandle } from './cartridge-handle.js';
+import { commonLength } from './common-length.js';
 import type { InferenceEngine } from './inference-engine.js';
 
 /** How chats become tokens: what {@link LocalChatClient} needs of the model's framing. */
@@ -89,9 +90,4 @@ export class LocalChatClient implements ChatClient {
     this.#prefixLengths.set(key, length);
     return Math.min(length, prompt.length);
   }
-}
-
-function commonLength(a: Int32Array, b: Int32Array): number {
-  const different = a.findIndex((token, index) => token !== b[index]);
-  return different < 0 ? a.length : different;
 }

@@ -8,6 +8,7 @@ export class Reading implements SequenceWork {
   readonly firstLogitsRow: number;
   readonly newRows = 0;
   readonly sharedTokens: number;
+  readonly scope: string;
   readonly cartridges: readonly CartridgeRows[];
   readonly #request: ReadRequest;
   readonly #outcome: { resolve(): void; reject(error: CartridgesError): void };
@@ -18,6 +19,7 @@ export class Reading implements SequenceWork {
     this.tokens = request.tokens;
     this.firstLogitsRow = request.firstLogitsRow;
     this.sharedTokens = Math.min(request.sharedPrefixTokens ?? 0, request.firstLogitsRow);
+    this.scope = request.scope ?? '';
     this.cartridges = request.cartridges ?? [];
   }
 

@@ -9,6 +9,11 @@ export interface RequestContext {
   cartridges?: readonly CartridgeHandle[];
   /** This many first tokens are those of other requests too, such as a system message: they are computed once. */
   sharedPrefixTokens?: number;
+  /**
+   * Whose request it is. Tokens are only shared, and turns only reused, inside a scope; scopes take turns when many wait. By
+   * default all requests are of one scope.
+   */
+  scope?: string;
   signal?: AbortSignal;
 }
 
@@ -21,6 +26,8 @@ export interface GenerationRequest extends RequestContext {
   stop?: readonly string[];
   /** Log-probabilities of every token, and of the most probable ones: this many. 0 gives the token's own alone. */
   topLogprobs?: number;
+  /** A grammar in GBNF that the text must match; the generation can only end where it is complete. Its root is `root`. */
+  grammar?: string;
   /** Go on behind the end of a turn, as a benchmark wants. */
   ignoreEndOfGeneration?: boolean;
 }
@@ -36,6 +43,7 @@ export interface GeneratedToken {
   topLogprobs?: TopLogprobs;
   /** On the last token. */
   finishReason?: FinishReason;
+  usage?: Usage;
 }
 
 export interface Timings {
@@ -78,9 +86,11 @@ export function checkTokens(tokens: Int32Array, vocabularySize: number): void {
   throw new CartridgesError('INVALID_INPUT', `token id ${wrong} is outside the vocabulary of ${vocabularySize}`);
 }
 
-export function checkGeneration({ maxTokens, topLogprobs = 0, stop = [] }: GenerationRequest, vocabularySize: number): void {
+export function checkGeneration(request: GenerationRequest, vocabularySize: number): void {
+  const { maxTokens, topLogprobs = 0, stop = [], sampling } = request;
   checkCount('the number of new tokens', maxTokens, 1, Number.MAX_SAFE_INTEGER);
   checkCount('the number of top log-probs', topLogprobs, 0, vocabularySize);
+  for (const token of sampling.logitBias?.keys() ?? []) checkCount('a token id with a bias', token, 0, vocabularySize - 1);
   if (stop.includes('')) throw new CartridgesError('INVALID_OPTION', 'a stop string is empty');
 }
 

@@ -7,6 +7,7 @@ import type { TopCandidates } from './top-logprobs.js';
 /** Below this the division by the temperature leaves one token: it is taken as greedy. */
 const SMALLEST_TEMPERATURE = 1e-4;
 const FIRST_CANDIDATES = 64;
+const MAX_PENALTY = 2;
 
 /**
  * Chooses the next token of one request from its logits. Temperature comes first, then top-k, top-p and min-p. Its random
@@ -30,10 +31,15 @@ export class Sampler {
     this.#random = new Random(seed);
   }
 
+  /** Always takes the best token. */
+  get isGreedy(): boolean {
+    return this.#scale === Number.POSITIVE_INFINITY;
+  }
+
   /** The next token. `candidates` hold at least the best one; they may be filled anew. */
   choose(logits: Float32Array, candidates: TopCandidates): number {
     const best = candidates.ids[0] as number;
-    if (this.#scale === Number.POSITIVE_INFINITY) return best;
+    if (this.isGreedy) return best;
     const draw = this.#random.uniform();
     const filtered = this.#topK > 0 || this.#topP < 1 || this.#minP > 0;
     return filtered ? this.#chooseFiltered(logits, candidates, draw) : this.#chooseAny(logits, candidates, draw);
@@ -85,13 +91,23 @@ function firstPassing(weights: Float64Array, mass: number): number {
   return Math.max(index, 0);
 }
 
-function checkSampling({ temperature, topK = 0, topP = 1, minP = 0, seed }: Sampling): void {
-  const refuse = (what: string): never => {
-    throw new CartridgesError('INVALID_OPTION', `sampling: ${what}`);
-  };
+function checkSampling(sampling: Sampling): void {
+  const { temperature, topK = 0, topP = 1, minP = 0, seed, logitBias } = sampling;
   if (!(Number.isFinite(temperature) && temperature >= 0)) refuse(`the temperature ${temperature} is not a number of at least 0`);
   if (!(Number.isInteger(topK) && topK >= 0)) refuse(`top-k ${topK} is not a whole number of at least 0`);
   if (!(topP > 0 && topP <= 1)) refuse(`top-p ${topP} is not above 0 and at most 1`);
   if (!(minP >= 0 && minP <= 1)) refuse(`min-p ${minP} is not between 0 and 1`);
+  for (const bias of logitBias?.values() ?? []) if (!Number.isFinite(bias)) refuse(`the bias ${bias} is not a number`);
+  checkPenalty('frequency', sampling.frequencyPenalty);
+  checkPenalty('presence', sampling.presencePenalty);
   if (temperature > 0 && !Number.isInteger(seed)) refuse('a temperature above 0 needs a whole number as seed');
+}
+
+function checkPenalty(name: string, penalty = 0): void {
+  if (!(Math.abs(penalty) <= MAX_PENALTY))
+    refuse(`the ${name} penalty ${penalty} is not between -${MAX_PENALTY} and ${MAX_PENALTY}`);
+}
+
+function refuse(what: string): never {
+  throw new CartridgesError('INVALID_OPTION', `sampling: ${what}`);
 }

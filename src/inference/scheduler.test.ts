@@ -1,121 +1,16 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { hash, StrictContext } from '../../test/support/strict-context.js';
 import type { CartridgesError } from '../core/errors.js';
 import { Scheduler } from './scheduler.js';
-import type { SequenceContext } from './sequence-context.js';
 import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
-
-interface Cell {
-  token: number;
-  position: number;
-  sequences: Set<number>;
-}
-
-/**
- * A cache in TypeScript that is as strict as libllama, or stricter: no overflow, positions without gaps, no call during a
- * decode. The logits behind a row are a hash of all that the row attends to, so that a wrong share shows.
- */
-class StrictContext implements SequenceContext {
-  readonly cells: number;
-  readonly batchRows: number;
-  readonly logitsRows: number;
-  readonly batches: string[] = [];
-  readonly failures = new Set<number>();
-  /** What libllama would have refused, or died of. */
-  readonly violations: string[] = [];
-  cache: Cell[] = [];
-  #rows: { token: number; position: number; sequence: number; wantsLogits: boolean }[] = [];
-  #logits: (Float32Array | undefined)[] = [];
-  #decoding = false;
-
-  constructor(cells: number, batchRows: number, logitsRows: number) {
-    this.cells = cells;
-    this.batchRows = batchRows;
-    this.logitsRows = logitsRows;
-  }
-
-  addRow(token: number, position: number, sequence: number, wantsLogits: boolean): void {
-    this.#assertQuiet();
-    this.#rows.push({ token, position, sequence, wantsLogits });
-  }
-
-  async decode(): Promise<void> {
-    this.#assertQuiet();
-    const rows = this.#rows.splice(0);
-    this.#require(rows.length > 0, 'an empty batch');
-    this.#require(rows.length <= this.batchRows, 'a batch with too many rows');
-    this.#require(rows.filter((row) => row.wantsLogits).length <= this.logitsRows, 'too many rows with logits');
-    this.batches.push(rows.map((row) => `${row.sequence}:${row.position}:${row.token}`).join(' '));
-    this.#decoding = true;
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#decoding = false;
-    if (this.failures.has(this.batches.length)) throw new Error('the decode failed');
-    this.#logits = rows.map((row) => {
-      this.#require(row.position === this.#attended(row.sequence).length, 'a gap in a sequence');
-      this.#store({ token: row.token, position: row.position, sequences: new Set([row.sequence]) });
-      return row.wantsLogits ? Float32Array.of(hash(this.#attended(row.sequence))) : undefined;
-    });
-  }
-
-  logits(row: number): Float32Array {
-    const logits = this.#logits[row];
-    if (!logits) throw new Error(`row ${row} did not ask for logits`);
-    return logits;
-  }
-
-  share(from: number, to: number, end: number): void {
-    this.#assertQuiet();
-    for (const cell of this.cache) if (cell.sequences.has(from) && cell.position < end) cell.sequences.add(to);
-  }
-
-  remove(sequence: number): void {
-    this.#assertQuiet();
-    for (const cell of this.cache) cell.sequences.delete(sequence);
-    this.cache = this.cache.filter((cell) => cell.sequences.size > 0);
-  }
-
-  async load(sequence: number, blob: Uint8Array): Promise<void> {
-    this.#assertQuiet();
-    const [firstPosition, token, count] = blob as unknown as [number, number, number];
-    if (token === 255) throw new Error('the blob was refused');
-    for (let row = 0; row < count; row++) {
-      this.#store({ token: 1000 + token * 50 + row, position: firstPosition + row, sequences: new Set([sequence]) });
-    }
-  }
-
-  clear(): void {
-    this.#assertQuiet();
-    this.cache = [];
-  }
-
-  #store(cell: Cell): void {
-    this.cache.push(cell);
-    this.#require(this.cache.length <= this.cells, 'more cells than there are');
-  }
-
-  #attended(sequence: number): number[] {
-    const cells = this.cache.filter((cell) => cell.sequences.has(sequence));
-    return cells.sort((a, b) => a.position - b.position).map((cell) => cell.token);
-  }
-
-  #assertQuiet(): void {
-    this.#require(!this.#decoding, 'a call during a decode');
-  }
-
-  #require(condition: boolean, violation: string): void {
-    if (!condition) this.violations.push(violation);
-  }
-}
-
-function hash(tokens: readonly number[]): number {
-  return tokens.reduce((sum, token) => (Math.imul(sum, 31) + token) & 0xffff, 7);
-}
 
 function cartridge(id: number, tokenCount: number): CartridgeRows {
   return { key: `c${id}`, tokenCount, stateBlob: (first) => Uint8Array.of(first, id, tokenCount) };
 }
 
 interface Plan {
+  scope?: string;
   prefix: number;
   prefixTokens: number;
   ownTokens: number;
@@ -146,6 +41,7 @@ class PlannedWork implements SequenceWork {
   readonly firstLogitsRow: number;
   readonly newRows: number;
   readonly sharedTokens: number;
+  readonly scope: string;
   readonly cartridges: readonly CartridgeRows[];
   readonly generated: number[] = [];
   readonly done: Promise<'finished' | CartridgesError>;
@@ -156,6 +52,7 @@ class PlannedWork implements SequenceWork {
 
   constructor(plan: Plan, cartridges: readonly CartridgeRows[]) {
     this.#plan = plan;
+    this.scope = plan.scope ?? '';
     this.tokens = promptOf(plan);
     this.firstLogitsRow = this.tokens.length - 1;
     this.newRows = plan.newTokens - 1;
@@ -337,4 +234,99 @@ it('fails what waits and runs when it is closed', async () => {
   const outcomes = await Promise.all(works.map((work) => work.done));
   expect(outcomes).toEqual([expect.objectContaining({ code: 'CANCELLED' }), expect.objectContaining({ code: 'CANCELLED' })]);
   expect(() => scheduler.submit(new PlannedWork(plan, []))).toThrow(expect.objectContaining({ code: 'CANCELLED' }));
+});
+
+const simple: Plan = { prefix: 0, prefixTokens: 0, ownTokens: 2, newTokens: 1, cartridges: [] };
+
+/** The order in which works of these scopes finish, one running at a time. */
+async function orderOf(scopes: string): Promise<string> {
+  const scheduler = new Scheduler(new StrictContext(40, 8, 1), { sequences: 8, runs: 1, sequenceTokens: 40 });
+  const order: string[] = [];
+  const works = [...scopes].map((scope) => new PlannedWork({ ...simple, scope }, []));
+  for (const [index, work] of works.entries()) work.done.then(() => order.push(`${work.scope}${index}`));
+  for (const work of works) scheduler.submit(work);
+  await scheduler.whenIdle();
+  return order.join(' ');
+}
+
+it('lets scopes take turns, and keeps the order inside of each', async () => {
+  expect(await orderOf('aaaa')).toBe('a0 a1 a2 a3');
+  expect(await orderOf('aaaabbc')).toBe('a0 b4 c6 a1 b5 a2 a3');
+});
+
+it('reads a short prompt beside a long one where turns are kept', async () => {
+  const decodesUntilDone = async (retainTurns: boolean) => {
+    const context = new StrictContext(200, 8, 4);
+    const scheduler = new Scheduler(context, { sequences: 8, runs: 4, sequenceTokens: 200, retainTurns });
+    const [long, short] = [new PlannedWork({ ...simple, ownTokens: 100 }, []), new PlannedWork({ ...simple, scope: 'b' }, [])];
+    for (const work of [long, short]) scheduler.submit(work);
+    await short.done;
+    const decodes = context.batches.length;
+    await scheduler.whenIdle();
+    expect(long.generated).toEqual(expectedTokens({ ...simple, ownTokens: 100 }, []));
+    return decodes;
+  };
+  expect(await decodesUntilDone(false)).toBe(13);
+  expect(await decodesUntilDone(true)).toBe(1);
+});
+
+it('does not compute a beginning twice at the same time where turns are kept, nor share it with another scope', async () => {
+  const context = new StrictContext(400, 64, 8);
+  const scheduler = new Scheduler(context, { sequences: 16, runs: 8, sequenceTokens: 400, retainTurns: true });
+  const plan = { ...simple, prefixTokens: 50, newTokens: 3 };
+  const works = ['a', 'a', 'b', 'a'].map((scope, index) => new PlannedWork({ ...plan, scope, ownTokens: index + 1 }, []));
+  for (const work of works) scheduler.submit(work);
+  await Promise.all(works.map((work) => work.done));
+  expect(works.map((work) => work.cachedTokens)).toEqual([0, 51, 0, 51]);
+  works.forEach((work, index) => {
+    expect(work.generated).toEqual(expectedTokens({ ...plan, ownTokens: index + 1 }, []));
+  });
+  expect(context.violations).toEqual([]);
+});
+
+it.each([false, true])('fails what runs when a decode fails, starts anew and goes on (turns kept: %s)', async (retainTurns) => {
+  const context = new StrictContext(100, 8, 4);
+  const scheduler = new Scheduler(context, { sequences: 8, runs: 2, sequenceTokens: 100, retainTurns });
+  const cartridges = [cartridge(0, 5)];
+  await scheduler.loadCartridge(cartridges[0]!);
+  context.failures.add(2);
+  context.failingRebuilds = 1;
+  const plan = { ...simple, newTokens: 4, cartridges: [0] };
+  const works = [0, 1, 2].map(() => new PlannedWork(plan, cartridges));
+  for (const work of works) scheduler.submit(work);
+  const failure = { code: 'ENGINE_FAILURE', message: expect.stringContaining('the decode failed') };
+  expect(await works[0]!.done).toMatchObject(failure);
+  expect(await works[1]!.done).toMatchObject(failure);
+  // The new context could not be made: what waited for it is told so.
+  expect(await works[2]!.done).toMatchObject({ message: expect.stringContaining('no memory for a context') });
+  const later = new PlannedWork(plan, cartridges);
+  scheduler.submit(later);
+  expect(await later.done).toBe('finished');
+  expect(later.generated).toEqual(expectedTokens(plan, cartridges));
+  expect(context.rebuilds).toBe(2);
+  await scheduler.unloadCartridge(cartridges[0]!);
+  await scheduler.whenIdle();
+  expect(scheduler.usage).toMatchObject({ requestCells: 0, cartridgeCells: 0, running: 0, waiting: 0 });
+  expect(context.violations).toEqual([]);
+});
+
+it('forms the same batches from the same requests where turns are kept', async () => {
+  const run = async (planned: readonly Plan[], size: Size) => {
+    const context = new StrictContext(size.cells, size.batchRows, size.runs);
+    const scheduler = new Scheduler(context, { ...size, sequenceTokens: size.cells, retainTurns: true });
+    const cartridges = [cartridge(0, 5), cartridge(1, 3)];
+    for (const rows of cartridges) await scheduler.loadCartridge(rows);
+    const works = planned.map((plan, index) => new PlannedWork({ ...plan, scope: 'ab'[index % 2]! }, cartridges));
+    for (const work of works) scheduler.submit(work);
+    await scheduler.whenIdle();
+    expect(context.violations).toEqual([]);
+    return context.batches;
+  };
+  await fc.assert(
+    fc.asyncProperty(plans, sizes, async (planned, size) => {
+      const first = await run(planned, size);
+      expect(await run(planned, size)).toEqual(first);
+    }),
+    { numRuns: 30 },
+  );
 });

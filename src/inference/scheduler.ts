@@ -1,18 +1,24 @@
 import { setImmediate } from 'node:timers/promises';
 import { CartridgesError, toCartridgesError } from '../core/errors.js';
+import { Admission, type Start, type WaitingEntry } from './admission.js';
+import { collectBatch } from './batch.js';
+import { CartridgeClaims } from './cartridge-claims.js';
+import { CartridgeReads } from './cartridge-reads.js';
+import { RoomCheck } from './room-check.js';
+import { type CellUsage, RowCache } from './row-cache.js';
 import type { SequenceContext } from './sequence-context.js';
-import { SequencePool } from './sequence-pool.js';
-import { SequenceRun } from './sequence-run.js';
-import { type CartridgeRows, cartridgeTokens, ownRows, type SequenceWork } from './sequence-work.js';
-import { type SharedRows, type SharedRowsNeed, SharedRowsTable } from './shared-rows.js';
+import type { SequenceRun } from './sequence-run.js';
+import type { CartridgeRows, SequenceWork } from './sequence-work.js';
 
 export interface SchedulerLimits {
-  /** Sequences of the context: those of requests, of shared prefixes and of cartridges. */
+  /** Sequences of the context: those of requests, of shared rows and of cached turns. */
   sequences: number;
-  /** Requests that run at the same time; more of them wait in order. */
+  /** Requests that run at the same time; more of them wait. */
   runs: number;
   /** Positions of one sequence. */
   sequenceTokens: number;
+  /** Keep the rows of finished requests for others, and read prompts side by side in place of in order. */
+  retainTurns?: boolean;
 }
 
 export interface EngineStatistics {
@@ -26,96 +32,133 @@ export interface EngineStatistics {
   peakCells: number;
 }
 
-/** Something that waits for its turn: a request, or a cartridge that comes or goes. */
-interface Entry {
-  /** False when there is no room yet. */
-  start(): Promise<boolean>;
-  isCancelled(): boolean;
-  fail(error: CartridgesError): void;
+export interface SchedulerUsage extends CellUsage {
+  running: number;
+  waiting: number;
+  residentCartridges: number;
 }
+
+/** Waiting entries whose cartridges are read ahead. */
+const READ_AHEAD = 8;
 
 /**
  * Runs many sequences in one context, a decode at a time (continuous batching). A batch holds a row for each sequence that
- * generates, then unread tokens of the others, in the order of their submission. What is in a batch follows from that order
- * and from token counts, never from the clock: work submitted in one tick starts together.
+ * generates, then unread tokens of the others. What is in a batch follows from the order of submission and from token counts,
+ * never from the clock: work submitted in one tick starts together.
  */
 export class Scheduler {
   readonly #context: SequenceContext;
   readonly #limits: SchedulerLimits;
-  readonly #pool: SequencePool;
-  readonly #shared: SharedRowsTable;
-  readonly #waiting: Entry[] = [];
+  readonly #cache: RowCache;
+  readonly #check: RoomCheck;
+  readonly #claims = new CartridgeClaims();
+  readonly #reads = new CartridgeReads(() => this.wake());
+  readonly #waiting = new Admission();
+  /** What is done between two decodes as soon as it can be; false when it cannot yet. */
+  readonly #chores = new Set<() => boolean>();
   readonly #counts = { decodeCalls: 0, promptTokens: 0, cachedPromptTokens: 0, newTokens: 0 };
   #runs: SequenceRun[] = [];
   #loop: Promise<void> | undefined;
-  #cartridgeCells = 0;
-  #cartridgeSequences = 0;
+  #isAwake = false;
+  #onWake: (() => void) | undefined;
+  #isBroken = false;
   #closed = false;
 
   constructor(context: SequenceContext, limits: SchedulerLimits) {
     this.#context = context;
     this.#limits = limits;
-    this.#pool = new SequencePool(context, limits.sequences);
-    this.#shared = new SharedRowsTable(this.#pool);
+    this.#cache = new RowCache(context, { sequences: limits.sequences, retainTurns: limits.retainTurns ?? false });
+    this.#check = new RoomCheck({ cells: context.cells, ...limits });
   }
 
   get statistics(): EngineStatistics {
-    return { ...this.#counts, peakCells: this.#pool.peakCells };
+    return { ...this.#counts, peakCells: this.#cache.peakCells };
   }
 
   get freeCells(): number {
-    return this.#pool.freeCells;
+    return this.#cache.freeCells;
+  }
+
+  get usage(): SchedulerUsage {
+    const residentCartridges = this.#cache.residentCartridges.size;
+    return { ...this.#cache.usage, running: this.#runs.length, waiting: this.#waiting.requests, residentCartridges };
+  }
+
+  isResident(cartridge: CartridgeRows): boolean {
+    return this.#cache.residentCartridges.has(cartridge.key);
   }
 
   /** Queues work. Throws `CONTEXT_OVERFLOW` at once when it can never fit. */
   submit(work: SequenceWork): void {
-    this.#checkFits(work);
+    this.#check.checkWork(work);
+    const { scope, cartridges } = work;
     this.#enqueue({
+      scope,
+      isRequest: true,
+      cartridges,
       start: () => this.#startRun(work),
       isCancelled: () => work.cancelled,
-      fail: (error) => work.fail(error),
+      fail: (error) => {
+        this.#claims.remove(cartridges);
+        work.fail(error);
+      },
     });
+    this.#claims.add(cartridges);
   }
 
-  /** Puts a cartridge into the cache, behind what was submitted before. Throws `CONTEXT_OVERFLOW` when it cannot fit. */
+  /** Puts a cartridge into the cache to stay, behind what was submitted before. Throws `CONTEXT_OVERFLOW` when it cannot fit. */
   loadCartridge(cartridge: CartridgeRows): Promise<void> {
-    const cells = cartridge.tokenCount;
-    this.#checkCells(cells, 1, `the cartridge of ${cells} tokens`);
-    this.#cartridgeCells += cells;
-    this.#cartridgeSequences++;
-    return new Promise((resolve, reject) => {
-      const fail = (error: unknown) => {
-        this.#cartridgeCells -= cells;
-        this.#cartridgeSequences--;
-        reject(toCartridgesError(error));
-      };
-      const start = async () => {
-        const places = placements([cartridge]);
-        const held = this.#shared.hold(places, 0);
-        if (!held) return false;
-        await this.#loadRows(held, places).then(resolve, (error) => {
-          for (const rows of held) this.#shared.release(rows);
-          fail(error);
-        });
-        return true;
-      };
-      this.#enqueue({ start, isCancelled: () => false, fail });
+    this.#check.pin(cartridge);
+    return this.#bring(cartridge, () => false).catch((error) => {
+      this.#check.unpin(cartridge);
+      throw error;
     });
   }
 
-  /** Takes a cartridge out again once the work submitted before is done with it. */
+  /** Takes a cartridge that was to stay out again, once the work submitted before is done with it. */
   unloadCartridge(cartridge: CartridgeRows): Promise<void> {
-    this.#cartridgeCells -= cartridge.tokenCount;
-    this.#cartridgeSequences--;
-    return new Promise((resolve, reject) => {
-      const start = async () => {
-        for (const { key } of placements([cartridge])) this.#shared.release(this.#shared.get(key) as SharedRows);
-        this.#shared.dropUnused();
-        resolve();
-        return true;
-      };
-      this.#enqueue({ start, isCancelled: () => false, fail: reject });
+    this.#check.unpin(cartridge);
+    return this.#soon(() => {
+      if (this.#claims.count(cartridge) > 0) return false;
+      this.#cache.unpin(cartridge);
+      this.#cache.drop(cartridge);
+      return true;
     });
+  }
+
+  /** Puts a cartridge into the cache until its room is needed. Throws `CONTEXT_OVERFLOW`; rejects as reading it does. */
+  async preloadCartridge(cartridge: CartridgeRows, signal?: AbortSignal): Promise<void> {
+    this.#check.checkCartridge(cartridge);
+    await this.#bring(
+      cartridge,
+      () => signal?.aborted ?? false,
+      () => this.#cache.unpin(cartridge),
+    );
+  }
+
+  /** Drops the rows of a cartridge and the turns behind it; false when requests use it or it is to stay. */
+  async evictCartridge(cartridge: CartridgeRows): Promise<boolean> {
+    let isDropped = false;
+    await this.#soon(() => {
+      if (this.#claims.count(cartridge) === 0 && !this.#check.isPinned(cartridge)) {
+        this.#cache.drop(cartridge);
+        isDropped = !this.isResident(cartridge);
+      }
+      return true;
+    });
+    return isDropped;
+  }
+
+  /** Resolves when the work that was submitted is done with a cartridge. */
+  whenReleased(cartridge: CartridgeRows): Promise<void> {
+    return this.#soon(() => this.#claims.count(cartridge) === 0);
+  }
+
+  /** Has a look at what waits: something outside has changed, such as a signal. */
+  wake(): void {
+    this.#isAwake = true;
+    this.#onWake?.();
+    if (!this.#loop) this.#reads.follow([]);
   }
 
   /** Resolves when nothing runs or waits. */
@@ -126,199 +169,190 @@ export class Scheduler {
   /** Fails what runs and waits with `CANCELLED`; resolves when the running decode is over. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.wake();
     await this.whenIdle();
   }
 
-  #enqueue(entry: Entry): void {
+  #enqueue(entry: WaitingEntry): void {
+    this.#start();
+    this.#waiting.add(entry);
+  }
+
+  #start(): void {
     if (this.#closed) throw new CartridgesError('CANCELLED', 'the engine is closed');
-    this.#waiting.push(entry);
     this.#loop ??= this.#run();
+    this.wake();
+  }
+
+  /** Has a chore done between two decodes. */
+  #soon(attempt: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#start();
+      this.#chores.add(() => {
+        const isDone = attempt();
+        if (isDone) resolve();
+        return isDone;
+      });
+    });
+  }
+
+  /** Queues the loading of a cartridge; `then` is called with its rows in the cache. */
+  #bring(cartridge: CartridgeRows, isCancelled: () => boolean, then?: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const start = async (): Promise<Start> => {
+        const outcome = await this.#startPin(cartridge);
+        if (outcome !== 'started') return outcome;
+        then?.();
+        resolve();
+        return outcome;
+      };
+      this.#enqueue({ scope: '', isRequest: false, cartridges: [cartridge], start, isCancelled, fail: reject });
+    });
   }
 
   async #run(): Promise<void> {
     await setImmediate();
     try {
-      while (this.#runs.length > 0 || this.#waiting.length > 0) await this.#step();
+      while (this.#runs.length > 0 || this.#waiting.size > 0 || this.#chores.size > 0) await this.#step();
     } catch (thrown) {
       this.#failAll(toCartridgesError(thrown));
+      this.#doChores();
     }
-    this.#shared.dropUnused();
-    if (this.#shared.size === 0) this.#context.clear();
+    this.#cache.settle();
+    this.#reads.follow([]);
     this.#loop = undefined;
   }
 
   async #step(): Promise<void> {
+    this.#isAwake = false;
     this.#dropCancelled();
-    const started = await this.#admit();
+    this.#dropUnreadable();
+    this.#doChores();
+    if (this.#isBroken) await this.#rebuild();
+    const first = this.#waiting.first(READ_AHEAD);
+    this.#reads.follow(first.map(({ cartridges }) => this.#cache.missing(cartridges)));
+    const started = await this.#waiting.admit({
+      mayStart: () => this.#runs.length < this.#limits.runs,
+      isIdle: () => this.#runs.length === 0,
+    });
+    if (this.#runs.length === 0 && !started) return this.#sleep();
     const finished = this.#runs.length > 0 ? await this.#decode() : started;
     // Whoever waited for it may have a next request at hand: that belongs into the next batch, or at least before the end.
     if (finished) await setImmediate();
   }
 
+  /** Waits for what is on its way to those that wait. */
+  async #sleep(): Promise<void> {
+    if (this.#isAwake || this.#waiting.size === 0) return setImmediate();
+    await new Promise<void>((resolve) => {
+      this.#onWake = resolve;
+    });
+    this.#onWake = undefined;
+  }
+
   #dropCancelled(): void {
     const isCancelled = (cancelled: boolean) => cancelled || this.#closed;
-    const error = new CartridgesError('CANCELLED', 'the request was cancelled');
-    for (const run of this.#runs.filter(({ work }) => isCancelled(work.cancelled))) this.#failRun(run, error);
-    const dropped = new Set(this.#waiting.filter((entry) => isCancelled(entry.isCancelled())));
-    if (dropped.size === 0) return;
-    const kept = this.#waiting.filter((entry) => !dropped.has(entry));
-    this.#waiting.splice(0, this.#waiting.length, ...kept);
-    for (const entry of dropped) entry.fail(error);
+    for (const run of this.#runs.filter(({ work }) => isCancelled(work.cancelled))) this.#failRun(run, cancelled());
+    for (const entry of this.#waiting.remove((each) => isCancelled(each.isCancelled()))) entry.fail(cancelled());
   }
 
-  /** Starts what waits, in order, as long as there is room; true when something did. */
-  async #admit(): Promise<boolean> {
-    let started = 0;
-    while (this.#waiting.length > 0 && this.#runs.length < this.#limits.runs) {
-      const entry = this.#waiting[0] as Entry;
-      const fits = await entry.start();
-      if (!fits && this.#runs.length > 0) break;
-      this.#waiting.shift();
-      if (!fits) entry.fail(new CartridgesError('CONTEXT_OVERFLOW', 'loaded cartridges left no room for a request'));
-      started++;
+  #dropUnreadable(): void {
+    for (const { cartridge, error } of this.#reads.takeFailures()) {
+      for (const entry of this.#waiting.remove(({ cartridges }) => cartridges.includes(cartridge))) entry.fail(error);
     }
-    return started > 0;
   }
 
-  async #startRun(work: SequenceWork): Promise<boolean> {
-    const places = placements(work.cartridges);
-    const prefixNeed = sharedPrefix(work, places);
-    const held = this.#shared.hold(prefixNeed ? [...places, prefixNeed] : places, ownRows(work));
-    if (!held) return false;
-    const reservation = this.#pool.take(ownRows(work));
-    const cartridges = held.slice(0, places.length);
-    const run = new SequenceRun(this.#context, work, { reservation, cartridges, prefix: held[places.length] });
-    if (run.prefix && !run.prefix.ready) run.prefix.producer ??= run;
-    this.#runs.push(run);
-    await this.#loadRows(cartridges, places).catch((thrown) => this.#failRun(run, toCartridgesError(thrown)));
-    return true;
+  #doChores(): void {
+    for (const chore of [...this.#chores]) if (chore()) this.#chores.delete(chore);
   }
 
-  /** Loads those of the held cartridge rows that are not there yet. */
-  async #loadRows(held: readonly SharedRows[], places: readonly Placement[]): Promise<void> {
-    for (const [index, { cartridge, firstPosition }] of places.entries()) {
-      const rows = held[index] as SharedRows;
-      if (rows.ready) continue;
-      await this.#context.load(rows.reservation.sequence, cartridge.stateBlob(firstPosition));
-      rows.ready = true;
+  async #startRun(work: SequenceWork): Promise<Start> {
+    const missing = this.#cache.missing(work.cartridges);
+    if (!missing.every((cartridge) => this.#reads.isReady(cartridge))) return 'later';
+    if (this.#cache.isBeingComputed(work, this.#runs)) return 'later';
+    const run = this.#cache.begin(work);
+    if (!run) return 'full';
+    try {
+      await this.#cache.load(run);
+      this.#runs.push(run);
+    } catch (thrown) {
+      this.#failRun(run, toCartridgesError(thrown));
     }
+    for (const cartridge of missing) this.#reads.forget(cartridge);
+    return 'started';
+  }
+
+  async #startPin(cartridge: CartridgeRows): Promise<Start> {
+    if (this.#cache.missing([cartridge]).length > 0 && !this.#reads.isReady(cartridge)) return 'later';
+    const isPinned = await this.#cache.pin(cartridge);
+    if (isPinned) this.#reads.forget(cartridge);
+    return isPinned ? 'started' : 'full';
   }
 
   /** Computes one batch; true when a run finished or failed. */
   async #decode(): Promise<boolean> {
-    this.#collectRows();
+    const rows = collectBatch(this.#context, this.#runs, { sideBySide: this.#limits.retainTurns ?? false });
+    this.#counts.newTokens += rows.newTokens;
+    this.#counts.promptTokens += rows.promptTokens;
+    this.#counts.cachedPromptTokens += rows.cachedPromptTokens;
     const batch = this.#runs.filter((run) => run.batchRows > 0);
     if (batch.length === 0) throw new CartridgesError('INTERNAL', 'no request can go on: all wait for another');
     const before = this.#runs.length;
     const failure = await this.#context.decode().then(() => undefined, toCartridgesError);
     this.#counts.decodeCalls++;
+    if (failure) return this.#recover(failure);
     for (const run of batch) {
-      if (failure) this.#failRun(run, failure);
-      else this.#advance(run);
+      this.#advance(run);
       run.leaveBatch();
     }
     return this.#runs.length < before;
   }
 
-  #collectRows(): void {
-    const { batchRows, logitsRows } = this.#context;
-    let rows = 0;
-    for (const run of this.#runs) {
-      if (run.isGenerating) run.addNewToken(rows++);
-    }
-    this.#counts.newTokens += rows;
-    let wanted = rows;
-    for (const run of this.#runs) {
-      if (rows === batchRows) break;
-      const cachedTokens = run.isGenerating ? undefined : run.attach();
-      if (cachedTokens === undefined) continue;
-      const added = run.addTokens(rows, batchRows - rows, logitsRows - wanted);
-      rows += added.rows;
-      wanted += added.logitsRows;
-      this.#counts.promptTokens += added.rows;
-      this.#counts.cachedPromptTokens += cachedTokens;
-    }
+  /** What the cache holds after a failed decode is not known: everything that was in it is lost. */
+  async #recover(failure: CartridgesError): Promise<true> {
+    const error = new CartridgesError('ENGINE_FAILURE', `the engine failed while it computed the request: ${failure.message}`, {
+      hint: 'the engine starts anew; send the request again',
+      cause: failure,
+    });
+    for (const run of this.#runs) this.#failRun(run, error);
+    this.#isBroken = true;
+    await this.#rebuild();
+    return true;
+  }
+
+  async #rebuild(): Promise<void> {
+    await this.#cache.rebuild();
+    this.#isBroken = false;
   }
 
   #advance(run: SequenceRun): void {
     try {
-      if (run.advance()) this.#endRun(run);
+      if (run.advance()) this.#endRun(run, true);
+      else if (run.rows >= run.publishAt) this.#cache.publish(run);
     } catch (thrown) {
       this.#failRun(run, toCartridgesError(thrown));
     }
   }
 
   #failRun(run: SequenceRun, error: CartridgesError): void {
-    this.#endRun(run);
+    this.#endRun(run, false);
     run.work.fail(error);
   }
 
-  #endRun(run: SequenceRun): void {
+  #endRun(run: SequenceRun, keep: boolean): void {
     this.#runs = this.#runs.filter((other) => other !== run);
-    this.#pool.give(run.reservation);
     const { prefix } = run;
     if (prefix?.producer === run) prefix.producer = this.#runs.find((other) => other.prefix === prefix);
-    for (const rows of prefix ? [prefix, ...run.cartridges] : run.cartridges) this.#shared.release(rows);
+    this.#cache.end(run, keep);
+    this.#claims.remove(run.work.cartridges);
   }
 
   #failAll(error: CartridgesError): void {
     for (const run of this.#runs) this.#failRun(run, error);
-    for (const entry of this.#waiting.splice(0)) entry.fail(error);
-  }
-
-  #checkFits(work: SequenceWork): void {
-    const before = cartridgeTokens(work);
-    const length = before + work.tokens.length + work.newRows;
-    const parts = `${before} of cartridges, ${work.tokens.length} of the prompt, ${work.newRows} new`;
-    if (length > this.#limits.sequenceTokens) {
-      throw new CartridgesError(
-        'CONTEXT_OVERFLOW',
-        `a request needs ${length} tokens (${parts}), one sequence has room for ${this.#limits.sequenceTokens}`,
-        { hint: 'shorten the prompt, ask for fewer new tokens, or use a model with a longer context' },
-      );
-    }
-    // The first cartridge is loaded already; another one is needed again, behind it.
-    const copies = placements(work.cartridges).slice(1);
-    const cells = copies.reduce((sum, copy) => sum + copy.cells, work.tokens.length + work.newRows);
-    this.#checkCells(cells, copies.length + (work.sharedTokens > 0 ? 2 : 1), `a request of ${length} tokens (${parts})`);
-  }
-
-  #checkCells(cells: number, sequences: number, what: string): void {
-    const free = this.#context.cells - this.#cartridgeCells;
-    if (cells > free) {
-      throw new CartridgesError(
-        'CONTEXT_OVERFLOW',
-        `${what} needs ${cells} cells of the cache, ${free} of ${this.#context.cells} are not taken by cartridges`,
-        { hint: 'make the context larger, or the request shorter' },
-      );
-    }
-    if (sequences > this.#limits.sequences - this.#cartridgeSequences) {
-      throw new CartridgesError('CONTEXT_OVERFLOW', `${what} needs a sequence beyond the ${this.#limits.sequences} there are`, {
-        hint: 'unload some cartridges',
-      });
-    }
+    for (const entry of this.#waiting.remove(() => true)) entry.fail(error);
   }
 }
 
-interface Placement extends SharedRowsNeed {
-  cartridge: CartridgeRows;
-  firstPosition: number;
-}
-
-/** Where cartridges lie that stand behind each other. The same one has other labels, and so other cells, at another place. */
-function placements(cartridges: readonly CartridgeRows[]): Placement[] {
-  let end = 0;
-  return cartridges.map((cartridge) => {
-    const firstPosition = end;
-    end += cartridge.tokenCount;
-    return { cartridge, firstPosition, key: `${cartridge.key}@${firstPosition}`, cells: cartridge.tokenCount, end };
-  });
-}
-
-function sharedPrefix(work: SequenceWork, places: readonly Placement[]): SharedRowsNeed | undefined {
-  const { tokens, sharedTokens } = work;
-  if (sharedTokens === 0) return undefined;
-  const bytes = Buffer.from(tokens.buffer, tokens.byteOffset, sharedTokens * tokens.BYTES_PER_ELEMENT);
-  const key = [...places.map((place) => place.key), bytes.toString('base64')].join(' ');
-  return { key, cells: sharedTokens, end: (places.at(-1)?.end ?? 0) + sharedTokens };
+function cancelled(): CartridgesError {
+  return new CartridgesError('CANCELLED', 'the request was cancelled');
 }

@@ -1,6 +1,7 @@
 /**
  * What the scheduler needs of a libllama context with one cache for all sequences. Rows are collected with {@link addRow} and
- * computed together by {@link decode}; nothing else may be called while that runs.
+ * computed together by {@link decode}; nothing else may be called while that runs. Positions count from 0, an end is the
+ * position behind the last one.
  */
 export interface SequenceContext {
   /** Cells of the cache: one holds a token's keys and values, for one or more sequences. */
@@ -13,11 +14,14 @@ export interface SequenceContext {
   decode(): Promise<void>;
   /** Logits behind row `row` of the last decode, a view that the next decode overwrites. */
   logits(row: number): Float32Array;
-  /** Gives `to` the cells of `from` at positions below `end`, without copying. */
-  share(from: number, to: number, end: number): void;
-  remove(sequence: number): void;
+  /** Gives `to` the cells of `from` at positions from `start` to `end`, without copying. */
+  share(from: number, to: number, end: number, start?: number): void;
+  /** Takes a sequence out of its cells, of all by default; cells that no sequence is left in are free. */
+  remove(sequence: number, start?: number, end?: number): void;
   /** Fills an empty sequence from a state blob. Rejects with `ENGINE_FAILURE` when the engine does not take it. */
   load(sequence: number, blob: Uint8Array): Promise<void>;
   /** Empties the whole cache, so that the next rows go where they would in a new one. */
   clear(): void;
+  /** Makes the context anew, empty, after a decode that failed. Rejects as making the first one did; may be called again then. */
+  rebuild(): Promise<void>;
 }

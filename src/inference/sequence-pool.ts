@@ -1,9 +1,9 @@
 import type { SequenceContext } from './sequence-context.js';
 
-/** A sequence and the cells that are set aside for it. */
+/** A sequence and the cells that are set aside for it alone. */
 export interface Reservation {
   readonly sequence: number;
-  readonly cells: number;
+  cells: number;
 }
 
 /**
@@ -33,10 +33,6 @@ export class SequencePool {
     return this.#peakCells;
   }
 
-  get size(): number {
-    return this.#taken.length;
-  }
-
   hasRoom(cells: number, sequences: number): boolean {
     return this.#freeCells >= cells && this.#freeSequences >= sequences;
   }
@@ -56,6 +52,11 @@ export class SequencePool {
     this.#context.remove(sequence);
     this.#taken[sequence] = false;
     this.#freeSequences++;
+    this.#freeCells += cells;
+  }
+
+  /** Gives cells back that no sequence lies in any more, or that were never used. */
+  giveCells(cells: number): void {
     this.#freeCells += cells;
   }
 }

@@ -2,6 +2,9 @@ import type { SequenceContext } from './sequence-context.js';
 import type { Reservation } from './sequence-pool.js';
 import { FINISHED, type SequenceWork } from './sequence-work.js';
 import type { SharedRows } from './shared-rows.js';
+import type { TurnStrand } from './turn-tree.js';
+
+type SequenceRunParts = Pick<SequenceRun, 'reservation' | 'cartridges' | 'prefix' | 'strand'>;
 
 /** A piece of work in its sequence: how far it is, and which rows of the current batch are its own. */
 export class SequenceRun {
@@ -10,9 +13,13 @@ export class SequenceRun {
   readonly cartridges: readonly SharedRows[];
   /** Shared first tokens of the work: the first run that needs them computes them. */
   readonly prefix: SharedRows | undefined;
+  /** Where it stands among the turns that are kept for others. */
+  readonly strand: TurnStrand | undefined;
+  /** Rows at which another request waits to go on from. */
+  publishAt: number;
 
   readonly #context: SequenceContext;
-  /** Rows computed so far, shared ones included: tokens of the work, then new ones. */
+  readonly #newTokens: number[] = [];
   #rows = 0;
   #position = 0;
   #nextToken = FINISHED;
@@ -20,12 +27,15 @@ export class SequenceRun {
   #batchRow = 0;
   #batchRows = 0;
 
-  constructor(context: SequenceContext, work: SequenceWork, parts: Pick<SequenceRun, 'reservation' | 'cartridges' | 'prefix'>) {
+  constructor(context: SequenceContext, work: SequenceWork, parts: SequenceRunParts) {
     this.#context = context;
     this.work = work;
     this.reservation = parts.reservation;
     this.cartridges = parts.cartridges;
     this.prefix = parts.prefix;
+    this.strand = parts.strand;
+    this.#rows = parts.strand ? parts.strand.node.end - parts.strand.node.origin.cartridgeEnd : 0;
+    this.publishAt = work.tokens.length;
   }
 
   get isGenerating(): boolean {
@@ -34,6 +44,25 @@ export class SequenceRun {
 
   get batchRows(): number {
     return this.#batchRows;
+  }
+
+  /** Rows computed so far, shared ones included, behind the cartridges. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** The tokens of these rows. */
+  computedTokens(): Int32Array {
+    const { tokens } = this.work;
+    if (this.#rows <= tokens.length) return tokens.subarray(0, this.#rows);
+    const computed = new Int32Array(this.#rows);
+    computed.set(tokens);
+    computed.set(this.#newTokens, tokens.length);
+    return computed;
+  }
+
+  get unreadTokens(): number {
+    return Math.max(0, this.work.tokens.length - this.#rows);
   }
 
   /**
@@ -45,20 +74,16 @@ export class SequenceRun {
     const { prefix, work } = this;
     if (prefix && !prefix.ready && prefix.producer !== this) return undefined;
     this.#attached = true;
-    const cachedTokens = prefix?.ready ? work.sharedTokens : 0;
-    for (const rows of prefix?.ready ? [prefix] : this.cartridges) {
-      this.#context.share(rows.reservation.sequence, this.reservation.sequence, rows.end);
-      this.#position = rows.end;
-    }
-    this.#rows = cachedTokens;
-    work.begin(cachedTokens);
-    return cachedTokens;
+    this.#shareRows();
+    work.begin(this.#rows);
+    return this.#rows;
   }
 
   /** Puts its new token, which the last decode led to, into the batch. */
   addNewToken(batchRow: number): void {
     this.#batchRow = batchRow;
     this.#batchRows = 1;
+    this.#newTokens.push(this.#nextToken);
     this.#context.addRow(this.#nextToken, this.#position, this.reservation.sequence, true);
   }
 
@@ -92,6 +117,18 @@ export class SequenceRun {
 
   leaveBatch(): void {
     this.#batchRows = 0;
+  }
+
+  /** Takes the rows before its own from others. Those of turns are there since its start. */
+  #shareRows(): void {
+    const { prefix, strand, work } = this;
+    if (this.#rows > 0) this.#position = strand?.node.end ?? 0;
+    if (this.#rows > 0) return;
+    for (const rows of prefix?.ready ? [prefix] : this.cartridges) {
+      this.#context.share(rows.reservation.sequence, this.reservation.sequence, rows.end);
+      this.#position = rows.end;
+    }
+    if (prefix?.ready) this.#rows = work.sharedTokens;
   }
 
   #passOnPrefix(): void {

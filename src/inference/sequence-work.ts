@@ -5,9 +5,12 @@ export const FINISHED = -1;
 
 /** A cartridge as the scheduler needs it. */
 export interface CartridgeRows {
-  /** Unique among the cartridges of a context. */
+  /** Cartridges of a context with the same key have the same rows. */
   readonly key: string;
   readonly tokenCount: number;
+  /** Brings the rows into memory, where they are not there already; {@link forget} lets go of them. */
+  read?(): Promise<void>;
+  forget?(): void;
   /** The state blob of its rows, labelled from `firstPosition`. Throws when the rows do not fit the context. */
   stateBlob(firstPosition: number): Uint8Array;
 }
@@ -21,6 +24,8 @@ export interface SequenceWork {
   readonly newRows: number;
   /** The first tokens that other work begins with too; 0 for none. */
   readonly sharedTokens: number;
+  /** Rows are only shared inside a scope. */
+  readonly scope: string;
   /** What stands before the tokens, in this order. */
   readonly cartridges: readonly CartridgeRows[];
   /** Asked between two decodes; work that is cancelled is failed with `CANCELLED`. */
@@ -30,11 +35,6 @@ export interface SequenceWork {
   /** Takes the logits behind row `row` and returns the next token, or {@link FINISHED}. The view does not last. */
   consume(logits: Float32Array, row: number): number;
   fail(error: CartridgesError): void;
-}
-
-/** Rows of its own that a piece of work may come to need. */
-export function ownRows(work: SequenceWork): number {
-  return work.tokens.length - work.sharedTokens + work.newRows;
 }
 
 export function cartridgeTokens(work: SequenceWork): number {

@@ -17,3 +17,4 @@ export type LlamaModel = bigint & { readonly [brand]: 'llama_model' };
 export type LlamaContext = bigint & { readonly [brand]: 'llama_context' };
 export type LlamaVocabulary = bigint & { readonly [brand]: 'llama_vocab' };
 export type LlamaMemory = bigint & { readonly [brand]: 'llama_memory' };
+export type LlamaSampler = bigint & { readonly [brand]: 'llama_sampler' };

@@ -1,6 +1,6 @@
-import type { LlamaContext, LlamaMemory, LlamaModel, LlamaVocabulary } from './handles.js';
+import type { LlamaContext, LlamaMemory, LlamaModel, LlamaSampler, LlamaVocabulary } from './handles.js';
 import { binder, type LibraryHandle } from './koffi.js';
-import type { LlamaBatch, LlamaContextParams, LlamaModelParams } from './structs.js';
+import type { LlamaBatch, LlamaContextParams, LlamaModelParams, LlamaTokenDataArray } from './structs.js';
 
 /** `enum llama_flash_attn_type`. */
 export const FlashAttention = { AUTO: -1, OFF: 0, ON: 1 } as const;
@@ -78,6 +78,17 @@ export function bindLlama(library: LibraryHandle) {
     llama_memory_seq_pos_max: bind<(memory: LlamaMemory, sequence: number) => number>(
       'int32_t llama_memory_seq_pos_max(void *mem, int32_t seq)',
     ),
+    llama_sampler_init_grammar: bind<(vocabulary: LlamaVocabulary, grammar: string, root: string) => LlamaSampler | null>(
+      'void *llama_sampler_init_grammar(void *vocab, const char *grammar, const char *root)',
+    ),
+    llama_sampler_apply: bind<(sampler: LlamaSampler, candidates: LlamaTokenDataArray) => void>(
+      'void llama_sampler_apply(void *sampler, llama_token_data_array *candidates)',
+    ),
+    llama_sampler_accept: bind<(sampler: LlamaSampler, token: number) => void>(
+      'void llama_sampler_accept(void *sampler, int32_t token)',
+    ),
+    llama_sampler_free: bind<(sampler: LlamaSampler) => void>('void llama_sampler_free(void *sampler)'),
+
     llama_state_seq_get_size: bind<(context: LlamaContext, sequence: number) => number | bigint>(
       'size_t llama_state_seq_get_size(void *ctx, int32_t seq)',
     ),

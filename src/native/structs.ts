@@ -91,6 +91,7 @@ koffi.struct('llama_batch', {
   seq_id: 'void *',
   logits: 'void *',
 });
+koffi.struct('llama_token_data_array', { data: 'void *', size: 'size_t', selected: 'int64_t', sorted: 'bool' });
 
 /** Sizes that gcc gives these structs in the v0.5.0 headers: koffi's must be equal or every call would be wrong. */
 export const STRUCT_SIZES: Readonly<Record<string, number>> = {
@@ -100,6 +101,7 @@ export const STRUCT_SIZES: Readonly<Record<string, number>> = {
   llama_model_params: 80,
   llama_context_params: 160,
   llama_batch: 56,
+  llama_token_data_array: 32,
 };
 
 export interface DeviceProperties {
@@ -145,4 +147,15 @@ export interface LlamaBatch {
   n_seq_id: bigint;
   seq_id: bigint;
   logits: bigint;
+}
+
+/** Words of a `llama_token_data`: the id, its logit and its probability, 32 bits each. */
+export const TOKEN_DATA_WORDS = 3;
+
+/** `llama_token_data_array`; `data` are the entries, which native code changes in place. */
+export interface LlamaTokenDataArray {
+  data: Uint8Array;
+  size: number;
+  selected: number;
+  sorted: boolean;
 }

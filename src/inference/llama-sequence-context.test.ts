@@ -1,0 +1,51 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { PACKAGED_GOLDEN_FOLDER, readGolden } from '../../test/support/golden.js';
+import { LanguageModel } from './language-model.js';
+import { LlamaSequenceContext } from './llama-sequence-context.js';
+
+const golden = readGolden('tiny-llama', PACKAGED_GOLDEN_FOLDER);
+let model: LanguageModel;
+let context: LlamaSequenceContext;
+
+beforeAll(async () => {
+  model = await LanguageModel.load({ modelPath: golden.path, device: 'cpu', threads: 1 });
+  context = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, {
+    cells: 256,
+    batchRows: 8,
+    logitsRows: 8,
+    threads: 1,
+    cacheType: 'f16',
+    flashAttention: true,
+    offload: false,
+  });
+});
+afterAll(() => {
+  context.dispose();
+  return model.dispose();
+});
+
+/** Logits behind tokens that follow each other in a sequence, from a position on. */
+async function logitsBehind(tokens: readonly number[], sequence: number, position = 0): Promise<Float32Array> {
+  for (const [row, token] of tokens.entries()) context.addRow(token, position + row, sequence, row === tokens.length - 1);
+  await context.decode();
+  return context.logits(tokens.length - 1).slice();
+}
+
+it('computes the same in a context that was made anew after a failure', async () => {
+  const before = await logitsBehind([1, 2, 3], 0);
+  await expect(logitsBehind([4], 0, 9)).rejects.toMatchObject({ code: 'ENGINE_FAILURE' });
+  await context.rebuild();
+  expect(await logitsBehind([1, 2, 3], 0)).toEqual(before);
+});
+
+it('takes the middle of a sequence out and another one in', async () => {
+  context.clear();
+  const whole = await logitsBehind([1, 2, 3, 4, 5], 0);
+  await logitsBehind([1, 7, 7, 4], 1);
+  context.remove(1, 1, 3);
+  context.share(0, 1, 3, 1);
+  context.remove(1, 3);
+  context.share(0, 1, 4, 3);
+  const joined = await logitsBehind([5], 1, 4);
+  for (const [token, logit] of whole.entries()) expect(joined[token]).toBeCloseTo(logit, 1);
+});

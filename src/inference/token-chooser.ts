@@ -1,0 +1,78 @@
+import { CartridgesError } from '../core/errors.js';
+import type { GrammarConstraint, GrammarFactory } from './grammar/grammar-constraint.js';
+import { LogitChanges } from './logit-changes.js';
+import type { GenerationRequest } from './requests.js';
+import { Sampler } from './sampler.js';
+import type { TopCandidates } from './top-logprobs.js';
+
+/** Tokens that are tried one by one before the grammar is asked for all. */
+const FEW_CANDIDATES = 32;
+
+/**
+ * Chooses the next token of a request: what the request adds to logits comes first, then the sampler, then the grammar. The
+ * logits are as they were afterwards, so that log-probs are those of the model.
+ */
+export class TokenChooser {
+  readonly #sampler: Sampler;
+  readonly #changes: LogitChanges | undefined;
+  readonly #grammar: GrammarConstraint | undefined;
+
+  /** Throws `INVALID_OPTION`, and `INVALID_INPUT` for a grammar that cannot be used. */
+  constructor({ sampling, grammar }: Pick<GenerationRequest, 'sampling' | 'grammar'>, grammars: GrammarFactory) {
+    this.#sampler = new Sampler(sampling);
+    this.#changes = LogitChanges.of(sampling);
+    this.#grammar = grammar === undefined ? undefined : grammars.parse(grammar);
+  }
+
+  /** The next token. `candidates` hold at least the best one; they may be filled anew. */
+  choose(logits: Float32Array, candidates: TopCandidates): number {
+    if (!this.#changes && !this.#grammar) return this.#sampler.choose(logits, candidates);
+    this.#changes?.apply(logits);
+    try {
+      if (this.#changes) candidates.select(logits, 1);
+      const token = this.#sampler.choose(logits, candidates);
+      const allowed = this.#grammar ? this.#chooseAllowed(this.#grammar, token, logits, candidates) : token;
+      this.#changes?.count(allowed);
+      return allowed;
+    } finally {
+      this.#changes?.undo(logits);
+    }
+  }
+
+  dispose(): void {
+    this.#grammar?.dispose();
+  }
+
+  /** The grammar sees one token in most steps, which is cheap, and all of them only when it refuses that one. */
+  #chooseAllowed(grammar: GrammarConstraint, first: number, logits: Float32Array, candidates: TopCandidates): number {
+    let token = grammar.allows(first) ? first : undefined;
+    if (this.#sampler.isGreedy) token ??= firstAllowed(grammar, logits, candidates);
+    token ??= this.#chooseAmongAllowed(grammar, logits, candidates);
+    grammar.accept(token);
+    return token;
+  }
+
+  /** A new draw among the allowed ones gives each, all draws together, the probability that it has among them. */
+  #chooseAmongAllowed(grammar: GrammarConstraint, logits: Float32Array, candidates: TopCandidates): number {
+    const undo = grammar.forbid(logits);
+    try {
+      candidates.select(logits, 1);
+      if (candidates.logits[0] === Number.NEGATIVE_INFINITY) throw noToken();
+      return this.#sampler.choose(logits, candidates);
+    } finally {
+      undo();
+    }
+  }
+}
+
+/** The best token that is allowed, if it is among the very best. */
+function firstAllowed(grammar: GrammarConstraint, logits: Float32Array, candidates: TopCandidates): number | undefined {
+  candidates.select(logits, FEW_CANDIDATES);
+  return candidates.ids.subarray(1, candidates.count).find((token) => grammar.allows(token));
+}
+
+function noToken(): CartridgesError {
+  return new CartridgesError('INVALID_INPUT', 'no token of the model continues the text as its grammar demands', {
+    hint: "use a grammar of characters that the model's vocabulary has",
+  });
+}

@@ -1,0 +1,126 @@
+import type { SequenceContext } from '../../src/inference/sequence-context.js';
+
+interface Cell {
+  token: number;
+  position: number;
+  sequences: Set<number>;
+}
+
+/**
+ * A cache in TypeScript that is as strict as libllama, or stricter: no overflow, positions without gaps, no call during a
+ * decode. The logits behind a row are a hash of all that the row attends to, so that a wrong share shows.
+ */
+export class StrictContext implements SequenceContext {
+  readonly cells: number;
+  readonly batchRows: number;
+  readonly logitsRows: number;
+  readonly batches: string[] = [];
+  /** Numbers of the decodes that fail, from 1 on. */
+  readonly failures = new Set<number>();
+  /** So many of the next rebuilds fail. */
+  failingRebuilds = 0;
+  rebuilds = 0;
+  /** What libllama would have refused, or died of. */
+  readonly violations: string[] = [];
+  cache: Cell[] = [];
+  #rows: { token: number; position: number; sequence: number; wantsLogits: boolean }[] = [];
+  #logits: (Float32Array | undefined)[] = [];
+  #decoding = false;
+
+  constructor(cells: number, batchRows: number, logitsRows: number) {
+    this.cells = cells;
+    this.batchRows = batchRows;
+    this.logitsRows = logitsRows;
+  }
+
+  addRow(token: number, position: number, sequence: number, wantsLogits: boolean): void {
+    this.#assertQuiet();
+    this.#rows.push({ token, position, sequence, wantsLogits });
+  }
+
+  async decode(): Promise<void> {
+    this.#assertQuiet();
+    const rows = this.#rows.splice(0);
+    this.#require(rows.length > 0, 'an empty batch');
+    this.#require(rows.length <= this.batchRows, 'a batch with too many rows');
+    this.#require(rows.filter((row) => row.wantsLogits).length <= this.logitsRows, 'too many rows with logits');
+    this.batches.push(rows.map((row) => `${row.sequence}:${row.position}:${row.token}`).join(' '));
+    this.#decoding = true;
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#decoding = false;
+    if (this.failures.has(this.batches.length)) {
+      // As libllama after an error: some of the rows are there.
+      for (const row of rows.slice(0, rows.length >> 1)) this.#store({ ...row, sequences: new Set([row.sequence]) });
+      throw new Error('the decode failed');
+    }
+    this.#logits = rows.map((row) => {
+      this.#require(row.position === this.#attended(row.sequence).length, 'a gap in a sequence');
+      this.#store({ token: row.token, position: row.position, sequences: new Set([row.sequence]) });
+      return row.wantsLogits ? Float32Array.of(hash(this.#attended(row.sequence))) : undefined;
+    });
+  }
+
+  logits(row: number): Float32Array {
+    const logits = this.#logits[row];
+    if (!logits) throw new Error(`row ${row} did not ask for logits`);
+    return logits;
+  }
+
+  share(from: number, to: number, end: number, start = 0): void {
+    this.#assertQuiet();
+    for (const cell of this.cache) {
+      if (cell.sequences.has(from) && cell.position >= start && cell.position < end) cell.sequences.add(to);
+    }
+  }
+
+  remove(sequence: number, start = 0, end = Number.POSITIVE_INFINITY): void {
+    this.#assertQuiet();
+    for (const cell of this.cache) if (cell.position >= start && cell.position < end) cell.sequences.delete(sequence);
+    this.cache = this.cache.filter((cell) => cell.sequences.size > 0);
+  }
+
+  async rebuild(): Promise<void> {
+    this.clear();
+    this.rebuilds++;
+    if (this.failingRebuilds > 0) {
+      this.failingRebuilds--;
+      throw new Error('there is no memory for a context');
+    }
+  }
+
+  async load(sequence: number, blob: Uint8Array): Promise<void> {
+    this.#assertQuiet();
+    const [firstPosition, token, count] = blob as unknown as [number, number, number];
+    if (token === 255) throw new Error('the blob was refused');
+    for (let row = 0; row < count; row++) {
+      this.#store({ token: 1000 + token * 50 + row, position: firstPosition + row, sequences: new Set([sequence]) });
+    }
+  }
+
+  clear(): void {
+    this.#assertQuiet();
+    this.cache = [];
+  }
+
+  #store(cell: Cell): void {
+    this.cache.push(cell);
+    this.#require(this.cache.length <= this.cells, 'more cells than there are');
+  }
+
+  #attended(sequence: number): number[] {
+    const cells = this.cache.filter((cell) => cell.sequences.has(sequence));
+    return cells.sort((a, b) => a.position - b.position).map((cell) => cell.token);
+  }
+
+  #assertQuiet(): void {
+    this.#require(!this.#decoding, 'a call during a decode');
+  }
+
+  #require(condition: boolean, violation: string): void {
+    if (!condition) this.violations.push(violation);
+  }
+}
+
+export function hash(tokens: readonly number[]): number {
+  return tokens.reduce((sum, token) => (Math.imul(sum, 31) + token) & 0xffff, 7);
+}
