@@ -33,3 +33,8 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
 export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '\uFFFD');
 }
+
+/** The same for text of several lines, such as an answer: line ends and tabs stay. */
+export function printableLines(text: string): string {
+  return text.replaceAll('\r', '').replace(/[^\P{Cc}\n\t]/gu, '\uFFFD');
+}

@@ -1,7 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { cacheFolder, hubToken, readEnvironment } from './environment.js';
+import { cacheFolder, hubToken, readEnvironment, serverApiKey, wandbApiKey } from './environment.js';
 
 describe('readEnvironment', () => {
   it('falls back to the usual places', () => {
@@ -22,11 +22,14 @@ describe('readEnvironment', () => {
   it('treats an empty variable as unset and drops the last slash of the endpoint', () => {
     expect(readEnvironment({ CARTRIDGES_MODEL: '' }).model).toBeUndefined();
     expect(readEnvironment({ HF_ENDPOINT: 'http://hub.local/' }).hubEndpoint).toBe('http://hub.local');
+    expect(readEnvironment({ WANDB_BASE_URL: 'http://wandb.local/' }).wandbBaseUrl).toBe('http://wandb.local');
   });
 
-  it('keeps the token out of the environment object', () => {
-    const variables = { HF_TOKEN: 'hf_secret' };
+  it('keeps tokens out of the environment object', () => {
+    const variables = { HF_TOKEN: 'hf_secret', WANDB_API_KEY: 'wandb_secret', CARTRIDGES_API_KEY: 'server_secret' };
     expect(hubToken(variables)).toBe('hf_secret');
-    expect(JSON.stringify(readEnvironment(variables))).not.toContain('hf_secret');
+    expect(wandbApiKey(variables)).toBe('wandb_secret');
+    expect(serverApiKey(variables)).toBe('server_secret');
+    expect(JSON.stringify(readEnvironment(variables))).not.toContain('secret');
   });
 });

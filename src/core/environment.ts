@@ -11,6 +11,8 @@ export interface Environment {
   threads: string | undefined;
   /** `CARTRIDGES_ENGINE_DIR`: a folder with the engine's libraries, in place of the platform package. */
   engineFolder: string | undefined;
+  /** `CARTRIDGES_ONEDNN`: the library oneDNN, in place of the one that the system has. */
+  oneDnnLibrary: string | undefined;
   /** `HF_ENDPOINT`: address of the hub, without a slash at the end. */
   hubEndpoint: string;
   /** The folder of the Hugging Face cache: `HF_HUB_CACHE`, `HF_HOME/hub`, or the usual place. */
@@ -31,6 +33,7 @@ export function readEnvironment(variables: EnvironmentVariables = process.env): 
     device: read('CARTRIDGES_DEVICE'),
     threads: read('CARTRIDGES_THREADS'),
     engineFolder: read('CARTRIDGES_ENGINE_DIR'),
+    oneDnnLibrary: read('CARTRIDGES_ONEDNN'),
     hubEndpoint: (read('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, ''),
     hubCacheFolder: read('HF_HUB_CACHE') ?? join(read('HF_HOME') ?? join(userCacheFolder(variables), 'huggingface'), 'hub'),
     wandbBaseUrl: (read('WANDB_BASE_URL') ?? 'https://api.wandb.ai').replace(/\/+$/, ''),
@@ -52,6 +55,11 @@ export function hubToken(variables: EnvironmentVariables = process.env): string 
 /** `WANDB_API_KEY`, apart from the rest for the same reason. */
 export function wandbApiKey(variables: EnvironmentVariables = process.env): string | undefined {
   return variables['WANDB_API_KEY'] || undefined;
+}
+
+/** `CARTRIDGES_API_KEY`: the key for a server that `chat` talks to. Apart from the rest for the same reason. */
+export function serverApiKey(variables: EnvironmentVariables = process.env): string | undefined {
+  return variables['CARTRIDGES_API_KEY'] || undefined;
 }
 
 function userCacheFolder(variables: EnvironmentVariables): string {

@@ -1,50 +1,70 @@
 import type { Cartridge } from '../cartridge/cartridge.js';
 import type { Sampling } from '../chat/chat-client.js';
-import { CartridgesError } from '../core/errors.js';
 import type { Message } from '../core/message.js';
-import type { CartridgeHandle } from '../inference/cartridge-handle.js';
-import type { InferenceEngine } from '../inference/inference-engine.js';
+import type { ChatBackend, ChatContext } from './chat-backend.js';
+import { EngineChatBackend } from './engine-chat-backend.js';
 import type { ModelSession } from './model-session.js';
+import { type TimedAnswer, timeAnswer } from './timed-answer.js';
 
 export interface ChatSessionOptions {
-  session: ModelSession;
-  /** What the answers come from; without one the model answers alone. */
-  cartridge?: Cartridge;
+  backend: ChatBackend;
   maxTokens?: number;
   sampling?: Sampling;
 }
 
 const DEFAULT_MAX_TOKENS = 512;
-/** Room for the history of a conversation, when the model has it. */
-const HISTORY_TOKENS = 4_096;
+/** The name of a cartridge that has none. */
+const UNNAMED = 'cartridge';
 
-/** A conversation with a model behind a cartridge, turn by turn. */
+/** A conversation turn by turn, behind a cartridge or without one, with the engine or a server. */
 export class ChatSession {
-  readonly #session: ModelSession;
-  readonly #engine: InferenceEngine;
-  readonly #handle: CartridgeHandle | undefined;
+  readonly #backend: ChatBackend;
   readonly #maxTokens: number;
   readonly #sampling: Sampling;
   #messages: Message[] = [];
+  #cartridge: string | undefined;
 
-  private constructor(options: ChatSessionOptions, engine: InferenceEngine, handle: CartridgeHandle | undefined) {
-    this.#session = options.session;
-    this.#engine = engine;
-    this.#handle = handle;
-    this.#maxTokens = options.maxTokens ?? DEFAULT_MAX_TOKENS;
-    this.#sampling = options.sampling ?? { temperature: 0 };
+  constructor({ backend, maxTokens = DEFAULT_MAX_TOKENS, sampling = { temperature: 0 } }: ChatSessionOptions) {
+    this.#backend = backend;
+    this.#maxTokens = maxTokens;
+    this.#sampling = sampling;
   }
 
-  static async start(options: ChatSessionOptions): Promise<ChatSession> {
-    const { session, cartridge } = options;
-    const history = Math.min(HISTORY_TOKENS, session.config.contextLength - (cartridge?.tokenCount ?? 0));
-    const engine = await session.createEngine({ contextTokens: (cartridge?.tokenCount ?? 0) + history, maxRequests: 1 });
-    return new ChatSession(options, engine, cartridge && (await engine.loadCartridge(cartridge)));
+  /** A conversation with the engine in this process, behind a cartridge that was read; without one the model answers alone. */
+  static async start(
+    options: { session: ModelSession; cartridge?: Cartridge } & Omit<ChatSessionOptions, 'backend'>,
+  ): Promise<ChatSession> {
+    const { session, cartridge, ...rest } = options;
+    const open = async () => cartridge as Cartridge;
+    const chat = new ChatSession({
+      ...rest,
+      backend: new EngineChatBackend({ session, names: cartridge ? [UNNAMED] : [], open }),
+    });
+    if (cartridge) await chat.use(UNNAMED);
+    return chat;
   }
 
   /** The turns so far. */
   get messages(): readonly Message[] {
     return this.#messages;
+  }
+
+  /** The name of the cartridge that answers; undefined when the model answers alone. */
+  get cartridge(): string | undefined {
+    return this.#cartridge;
+  }
+
+  /** The names of the cartridges that {@link use} takes; it may take others too. */
+  cartridges(signal?: AbortSignal): Promise<readonly string[]> {
+    return this.#backend.cartridges(signal);
+  }
+
+  /**
+   * Answers come from this cartridge from now on, or from the model alone; the turns so far stay. Rejects when the cartridge
+   * cannot be used, and the one before stays.
+   */
+  async use(cartridge: string | undefined, signal?: AbortSignal): Promise<void> {
+    this.#cartridge = cartridge === undefined ? undefined : await this.#backend.prepare(cartridge, signal);
   }
 
   /**
@@ -53,28 +73,20 @@ export class ChatSession {
    */
   async *ask(question: string, signal?: AbortSignal): AsyncGenerator<string> {
     const messages: Message[] = [...this.#messages, { role: 'user', content: question }];
-    const prompt = this.#session.framing.encodeTurns(messages, { addGenerationPrompt: true, bos: this.#handle === undefined });
-    const room = this.#engine.maxSequenceTokens - (this.#handle?.tokenCount ?? 0) - prompt.length;
-    if (room < 1) {
-      throw new CartridgesError('CONTEXT_OVERFLOW', `the conversation has ${prompt.length} tokens and no room for an answer`, {
-        hint: 'start over with /clear, or take turns back with /undo',
-      });
-    }
     const tokens: number[] = [];
-    let text = '';
-    const request = {
-      prompt,
-      maxTokens: Math.min(this.#maxTokens, room),
-      sampling: this.#sampling,
-      ...(this.#handle && { cartridges: [this.#handle] }),
-      ...(signal && { signal }),
-    };
-    for await (const generated of this.#engine.generate(request)) {
-      tokens.push(generated.token);
-      text += generated.text;
-      yield generated.text;
+    let content = '';
+    for await (const { text, tokenId } of this.#backend.answer(this.#request(this.#context, messages), signal)) {
+      if (tokenId !== undefined) tokens.push(tokenId);
+      content += text;
+      if (text !== '') yield text;
     }
-    this.#messages = [...messages, { role: 'assistant', content: text, tokenIds: Int32Array.from(tokens) }];
+    const tokenIds = tokens.length > 0 && { tokenIds: Int32Array.from(tokens) };
+    this.#messages = [...messages, { role: 'assistant', content, ...tokenIds }];
+  }
+
+  /** Asks a question alone, without the turns so far and without becoming one, behind another context. */
+  askAlone(question: string, context: ChatContext, signal?: AbortSignal): Promise<TimedAnswer> {
+    return timeAnswer(this.#backend.answer(this.#request(context, [{ role: 'user', content: question }]), signal));
   }
 
   /** Takes the last question and its answer back. */
@@ -87,6 +99,14 @@ export class ChatSession {
   }
 
   async dispose(): Promise<void> {
-    await this.#engine.dispose();
+    await this.#backend.dispose();
+  }
+
+  get #context(): ChatContext {
+    return this.#cartridge === undefined ? { kind: 'none' } : { kind: 'cartridge', name: this.#cartridge };
+  }
+
+  #request(context: ChatContext, messages: readonly Message[]) {
+    return { context, messages, maxTokens: this.#maxTokens, sampling: this.#sampling };
   }
 }

@@ -18,6 +18,8 @@ export interface CommandOptions {
   /** Working folder; run folders and caches go there too. */
   folder: string;
   environment?: Record<string, string>;
+  /** What comes on stdin; nothing by default. */
+  input?: string;
   /** In place of the command line, for example a script of this repository. */
   script?: string;
   /** In place of the node that runs the tests. */
@@ -29,7 +31,7 @@ export interface CommandOptions {
 
 /** Runs `cartridges` with arguments in a process of its own, away from the settings of whoever runs the tests. */
 export async function runCommand(commandLine: readonly string[], options: CommandOptions): Promise<CommandResult> {
-  const { folder, environment, script = CARTRIDGES, node = process.execPath, onStart, onStderr } = options;
+  const { folder, environment, input, script = CARTRIDGES, node = process.execPath, onStart, onStderr } = options;
   const inherited = Object.entries(process.env).filter(([name]) => !/^(CARTRIDGES_|HF_|NO_COLOR|FORCE_COLOR|CI$)/.test(name));
   const child = spawn(node, [script, ...commandLine], {
     cwd: folder,
@@ -39,8 +41,10 @@ export async function runCommand(commandLine: readonly string[], options: Comman
       HF_HOME: join(folder, 'hub'),
       ...environment,
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
+  // A process that ends early does not read it all.
+  child.stdin.on('error', () => undefined).end(input);
   onStart?.(child);
   const text = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {

@@ -1,42 +1,42 @@
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 import type { Command } from '@commander-js/extra-typings';
-import { toCartridgesError } from '../../core/errors.js';
+import type { RunOptions } from '../../core/progress.js';
 import type { ChatSession } from '../../pipeline/chat-session.js';
-import { SettingOption, withSettingsOptions } from '../options.js';
+import { Conversation } from '../chat/conversation.js';
+import { withChat } from '../chat/with-chat.js';
+import { printableLines } from '../format.js';
+import { collect, SettingOption, withSettingsOptions } from '../options.js';
 import type { Output } from '../output.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
-import { withSession } from '../with-session.js';
 
-const HELP = '/undo takes the last turn back, /clear starts over, /quit ends';
+/** Questions that the arrow keys bring back. */
+const HISTORY_LINES = 1000;
 
-/** `cartridges chat`: ask a cartridge, one question or a conversation. */
+/** `cartridges chat`: ask a cartridge, one question or a conversation, with the engine here or a server. */
 export function addChatCommand(program: Command, terminal: Terminal): void {
   withSettingsOptions(
     program
       .command('chat')
       .description('ask a cartridge')
       .argument('[question]', 'one question; without it a conversation starts')
-      .option('--cartridge <file>', 'cartridge file; without it the model answers alone')
+      .option('--cartridge <file>', 'cartridge file, or name=file, repeatable; with --server its name there', collect)
+      .option('--corpus <path>', 'the text, for /compare')
+      .option('--server <url>', "a server with OpenAI's API in place of a model here; CARTRIDGES_API_KEY holds its key")
       .addOption(new SettingOption('--max-tokens <n>', 'chat.maxTokens', 'longest answer'))
+      .addOption(new SettingOption('--temperature <t>', 'chat.temperature', 'randomness of the answers; 0 is none'))
       .option('--allow-quantization', 'take a cartridge of another quantisation of the same model'),
-  ).action((question, { cartridge: path, allowQuantization = false }, command) =>
+  ).action((question, { cartridge: cartridges = [], corpus, server, allowQuantization = false }, command) =>
     runCommand(
       terminal,
       command,
       async ({ output, settings: resolve, run }) => {
         const settings = await resolve();
-        await withSession(settings, run, async (session) => {
-          const { openCartridge } = await import('../../pipeline/open-cartridge.js');
-          const { ChatSession } = await import('../../pipeline/chat-session.js');
-          const opened = path === undefined ? undefined : await openCartridge(path, session, { allowQuantization });
-          const chat = await ChatSession.start({
-            session,
-            maxTokens: settings.chat.maxTokens,
-            ...(opened && { cartridge: opened.cartridge }),
-          });
+        const corpusText = corpus === undefined ? undefined : await readText(corpus, run);
+        const serverModel = command.getOptionValue('model') as string | undefined;
+        await withChat({ cartridges, allowQuantization, server, serverModel }, settings, run, async (chat) => {
           if (question !== undefined) await answerOnce(chat, question, output, run.signal);
-          else await converse(chat, output, terminal, run.signal);
+          else await converse(chat, corpusText, output, terminal, run.signal);
         });
       },
       'nothing is kept of a conversation',
@@ -44,44 +44,32 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
   );
 }
 
+async function readText(path: string, run: RunOptions): Promise<string> {
+  const { openResource } = await import('../../corpus/open-resource.js');
+  const { readCorpus } = await import('../../corpus/read-corpus.js');
+  return (await readCorpus(await openResource(path, run.onProgress), run.signal)).text;
+}
+
 async function answerOnce(chat: ChatSession, question: string, output: Output, signal: AbortSignal): Promise<void> {
   let answer = '';
   for await (const text of chat.ask(question, signal)) answer += text;
-  output.result({ question, answer }, () => answer);
+  output.result({ question, answer }, () => printableLines(answer));
 }
 
-async function converse(chat: ChatSession, output: Output, terminal: Terminal, signal: AbortSignal): Promise<void> {
-  terminal.stderr.write(`${HELP}\n`);
-  const lines: Interface = createInterface({ input: process.stdin });
-  const prompt = () => terminal.stderr.write('> ');
-  signal.addEventListener('abort', () => lines.close());
-  prompt();
-  for await (const line of lines) {
-    const text = line.trim();
-    if (text === '/quit') break;
-    if (text === '/undo') chat.undo();
-    else if (text === '/clear') chat.clear();
-    else if (text.startsWith('/')) terminal.stderr.write(`${HELP}\n`);
-    else if (text !== '') await answerAloud(chat, text, output, terminal, signal);
-    prompt();
-  }
-  lines.close();
-}
-
-/** A failed answer ends its turn, not the conversation. */
-async function answerAloud(
+/** Lines can be edited, and brought back with the arrow keys, when they come from a terminal. */
+async function converse(
   chat: ChatSession,
-  question: string,
+  corpusText: string | undefined,
   output: Output,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
-  try {
-    for await (const text of chat.ask(question, signal)) output.write(text);
-    output.write('\n');
-  } catch (thrown) {
-    const error = toCartridgesError(thrown);
-    if (error.code === 'CANCELLED') throw error;
-    terminal.stderr.write(`error: ${error.message}\n${error.hint ? `  hint: ${error.hint}\n` : ''}`);
-  }
+  const lines = createInterface({
+    input: process.stdin,
+    output: process.stderr,
+    terminal: process.stdin.isTTY === true && process.stderr.isTTY === true,
+    historySize: HISTORY_LINES,
+    removeHistoryDuplicates: true,
+  });
+  await new Conversation({ chat, lines, output, terminal, corpusText, signal }).run();
 }

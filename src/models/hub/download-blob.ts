@@ -128,7 +128,7 @@ async function verify(partial: string, download: BlobDownload): Promise<void> {
 }
 
 async function hashFile(path: string, algorithm: Digest['algorithm'], signal: AbortSignal | undefined): Promise<string> {
-  const hash = createHash(algorithm === 'sha256' ? 'sha256' : 'sha1');
+  const hash = createHash(algorithm === 'git-sha1' ? 'sha1' : algorithm);
   if (algorithm === 'git-sha1') hash.update(`blob ${(await stat(path)).size}\0`);
   for await (const piece of createReadStream(path, { highWaterMark: 4 << 20, signal })) hash.update(piece);
   return hash.digest('hex');

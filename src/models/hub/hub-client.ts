@@ -1,4 +1,5 @@
 import { CartridgesError } from '../../core/errors.js';
+import { parseRetryAfter, toTransient } from '../../core/retry.js';
 import { type RetryOptions, TransientFailure, withRetries } from './retry.js';
 
 const REDIRECT_LIMIT = 10;
@@ -12,6 +13,8 @@ export interface HubClientOptions {
   /** Sent to the endpoint's own origin and nowhere else. */
   token?: string;
   retry: RetryOptions;
+  /** Where a redirect or a link to the next page may lead; anywhere by default. */
+  mayVisit?: (target: URL) => boolean;
 }
 
 /** A successful answer, its body not read yet. */
@@ -27,12 +30,14 @@ export class HubClient {
   readonly retry: RetryOptions;
   readonly #token: string | undefined;
   readonly #origin: string;
+  readonly #mayVisit: (target: URL) => boolean;
 
   constructor(options: HubClientOptions) {
     this.endpoint = options.endpoint;
     this.retry = options.retry;
     this.#token = options.token;
     this.#origin = parseEndpoint(options.endpoint).origin;
+    this.#mayVisit = options.mayVisit ?? (() => true);
   }
 
   /** JSON and the address of the next page, if there is one. `what` names the thing in errors. */
@@ -54,6 +59,9 @@ export class HubClient {
     const hubHeaders = new Headers();
     let target = new URL(url);
     for (let hop = 0; hop <= REDIRECT_LIMIT; hop++) {
+      if (!this.#mayVisit(target)) {
+        throw new CartridgesError('DOWNLOAD_FAILED', `${what}: ${target.host} is not a host that downloads may come from`);
+      }
       const response = await this.#send(target, headers);
       if (target.origin === this.#origin) for (const [name, value] of response.headers) hubHeaders.set(name, value);
       const location = response.headers.get('location');
@@ -93,7 +101,8 @@ export class HubClient {
   #failure(response: Response, target: URL, what: string): Error {
     const status = response.status;
     if (TRANSIENT_STATUS.has(status)) {
-      return new TransientFailure(`${target.host} answered ${status} for ${what}`, { retryAfterMs: retryAfter(response) });
+      const retryAfterMs = parseRetryAfter(response.headers.get('retry-after'));
+      return new TransientFailure(`${target.host} answered ${status} for ${what}`, { retryAfterMs });
     }
     if (status === 404) {
       return new CartridgesError('DOWNLOAD_FAILED', `${what} does not exist on ${target.host}`, {
@@ -119,13 +128,6 @@ export async function* bodyPieces(response: Response): AsyncGenerator<Uint8Array
   } catch (error) {
     throw toTransient(error, 'the connection was lost');
   }
-}
-
-/** Leaves an abort as it is. The reason of a failed fetch is in its cause. */
-function toTransient(error: unknown, message: string): unknown {
-  if (!(error instanceof TypeError)) return error;
-  const cause = error.cause instanceof Error ? error.cause.message || (error.cause as NodeJS.ErrnoException).code : error.message;
-  return new TransientFailure(`${message} (${cause})`, { cause: error });
 }
 
 async function readText(response: Response, what: string): Promise<string> {
@@ -163,10 +165,4 @@ function parseEndpoint(endpoint: string): URL {
 function nextPage(response: Response, url: string): string | undefined {
   const target = /<([^>]+)>;\s*rel="next"/.exec(response.headers.get('link') ?? '')?.[1];
   return target === undefined ? undefined : new URL(target, url).href;
-}
-
-/** Milliseconds of a `Retry-After` header in seconds. */
-function retryAfter(response: Response): number | undefined {
-  const seconds = Number(response.headers.get('retry-after') ?? Number.NaN);
-  return Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined;
 }

@@ -4,7 +4,7 @@ import { chooseModelFile, isModelFile } from './choose-model-file.js';
 import { downloadBlob } from './download-blob.js';
 import { HubCache } from './hub-cache.js';
 import { HubClient } from './hub-client.js';
-import { checkInnerPath, checkRepositoryName, listRepository, type RepositoryFile } from './repository.js';
+import { checkInnerPath, checkRepositoryName, listRepository, type RepositoryFile, resolveUrl } from './repository.js';
 import { DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry.js';
 
 export interface PullOptions extends RunOptions {
@@ -87,7 +87,7 @@ async function download(
   const stage = 'download';
   const started = performance.now();
   const total = file.sizeBytes;
-  const url = `${client.endpoint}/${repo}/resolve/${commit}/${file.path.split('/').map(encodeURIComponent).join('/')}`;
+  const url = resolveUrl(client.endpoint, repo, commit, file.path);
   onProgress({ kind: 'start', stage, message: `${repo} ${file.path}`, total });
   const onBytes = (done: number) => onProgress({ kind: 'progress', stage, done, total });
   await downloadBlob({ client, url, file, target, onBytes });

@@ -3,9 +3,9 @@ import type { HubClient } from './hub-client.js';
 
 const FILE_LIMIT = 100_000;
 
-/** What the bytes of a file must hash to: SHA-256 of a large file, or git's SHA-1 of a blob. Lower-case hex. */
+/** What the bytes of a file must hash to: SHA-256 of a large file, git's SHA-1 of a blob, or MD5. Lower-case hex. */
 export interface Digest {
-  algorithm: 'sha256' | 'git-sha1';
+  algorithm: 'sha256' | 'git-sha1' | 'md5';
   hex: string;
 }
 
@@ -38,6 +38,11 @@ export async function listRepository(client: HubClient, repo: string, revision: 
     url = page.nextUrl;
   }
   return { commit, files };
+}
+
+/** Where the bytes of a file are. */
+export function resolveUrl(endpoint: string, repo: string, commit: string, path: string): string {
+  return `${endpoint}/${repo}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`;
 }
 
 /** Throws `INVALID_OPTION` unless the name has the form `org/name`. */
