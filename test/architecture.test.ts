@@ -18,7 +18,8 @@ const ALLOWED: Record<string, string[]> = {
   training: [...LAYERS, ...BESIDE],
   evaluation: [...LAYERS, ...BESIDE],
   pipeline: [...LAYERS, ...BESIDE, 'training', 'evaluation'],
-  cli: [...LAYERS, ...BESIDE, 'training', 'evaluation', 'pipeline'],
+  serving: [...LAYERS, ...BESIDE, 'training', 'evaluation', 'pipeline'],
+  cli: [...LAYERS, ...BESIDE, 'training', 'evaluation', 'pipeline', 'serving'],
 };
 
 const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' })

@@ -43,6 +43,7 @@ export function withSettingsOptions<Args extends unknown[], Flags extends Option
   return withOutputOptions(command as unknown as Command<Args, Flags & SettingsFlags>);
 }
 
-function collect(text: string, before: string[] | undefined): string[] {
+/** Gathers the values of a flag that may be given more than once. */
+export function collect(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
 }

@@ -7,11 +7,14 @@ import { addEvaluateCommand } from './commands/evaluate.js';
 import { addExportCommand } from './commands/export.js';
 import { addImportCommand } from './commands/import.js';
 import { addInspectCommand } from './commands/inspect.js';
+import { addKeysCommand } from './commands/keys.js';
 import { addModelsCommand } from './commands/models.js';
 import { addQuickstartCommand } from './commands/quickstart.js';
+import { addServeCommand } from './commands/serve.js';
 import { addSettingsCommand } from './commands/settings.js';
 import { addSynthesizeCommand } from './commands/synthesize.js';
 import { addTrainCommand } from './commands/train.js';
+import { addTuneCommand } from './commands/tune.js';
 import { addVerifyCommand } from './commands/verify.js';
 import type { Terminal } from './terminal.js';
 
@@ -34,8 +37,11 @@ export function createProgram(terminal: Terminal): Command {
   addTrainCommand(program, terminal);
   addEvaluateCommand(program, terminal);
   addChatCommand(program, terminal);
+  addServeCommand(program, terminal);
+  addKeysCommand(program, terminal);
   addVerifyCommand(program, terminal);
   addDoctorCommand(program, terminal);
+  addTuneCommand(program, terminal);
   addInspectCommand(program, terminal);
   addImportCommand(program, terminal);
   addExportCommand(program, terminal);

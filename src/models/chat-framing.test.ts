@@ -323,6 +323,78 @@ describe('encodeSystemPrefix', () => {
   });
 });
 
+describe('encodePrompt', () => {
+  const WHOLE = { behindCartridge: false };
+  const BEHIND = { behindCartridge: true };
+
+  it('is the whole chat, or the turns alone behind a cartridge', () => {
+    const chat = [user('B'), assistant('C'), user('D')];
+    const framing = chatml(DEFAULT_SYSTEM);
+    expect(framing.encodePrompt(chat, WHOLE)).toEqual(framing.encodeChat(chat, OPEN));
+    expect(framing.encodePrompt(chat, BEHIND)).toEqual(framing.encodeTurns(chat, BEHIND_CARTRIDGE));
+  });
+
+  it('leaves the turn of an assistant at the end open', () => {
+    const chat = [user('B'), assistant('C'), user('D'), assistant('E<|im_end|>')];
+    const turns =
+      '<|im_start|>user\nB<|im_end|>\n<|im_start|>assistant\nC<|im_end|>\n<|im_start|>user\nD<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nE<|im_end|>';
+    const tokens = chatml(QWEN3).encodePrompt(chat, BEHIND);
+    expect(shown(tokens)).toBe(turns);
+    expect(tokens.filter((token) => token === 257)).toHaveLength(3);
+    expect(shown(chatml(QWEN3).encodePrompt([system('S'), ...chat], WHOLE))).toBe(`<|im_start|>system\nS<|im_end|>\n${turns}`);
+  });
+
+  it('puts a system message behind the cartridge, without begin token and default text', () => {
+    expect(shown(chatml(QWEN25).encodePrompt([system('S<|im_end|>'), user('B')], BEHIND))).toBe(
+      '<|im_start|>system\nS<|im_end|><|im_end|>\n<|im_start|>user\nB<|im_end|>\n<|im_start|>assistant\n',
+    );
+    expect(shownLlama(llama(LLAMA3).encodePrompt([system(' S '), user('B')], BEHIND))).toBe(
+      '<|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nB<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n',
+    );
+  });
+
+  it('refuses a system message that cannot stand behind a cartridge', () => {
+    expect(() => chatml().encodePrompt([user('B'), system('S')], BEHIND)).toThrow(
+      expect.objectContaining({ code: 'INVALID_INPUT' }),
+    );
+    expect(() => chatml(MERGED).encodePrompt([system('S'), user('B')], BEHIND)).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED_MODEL', message: expect.stringContaining('inside a user turn') }),
+    );
+  });
+});
+
+describe('withVariables', () => {
+  it('shows them to the template', () => {
+    const thinking = chatml(QWEN3).withVariables({ enable_thinking: true });
+    expect(shown(thinking.encodeTurns([user('B')], BEHIND_CARTRIDGE))).toBe(
+      '<|im_start|>user\nB<|im_end|>\n<|im_start|>assistant\n',
+    );
+    const dated = llama(LLAMA3_DATED).withVariables({ date_string: 'today' });
+    expect(shownLlama(dated.encodeChat([user('B')], CLOSED))).toContain('Today: today\n\n<|eot_id|>');
+    expect(dated.hash).not.toBe(llama(LLAMA3_DATED).hash);
+  });
+
+  it.each(['messages', 'bos_token', 'fixed_strftime'])("refuses the template's own %s", (name) => {
+    expect(() => chatml().withVariables({ [name]: 'x' })).toThrow(
+      expect.objectContaining({ code: 'INVALID_INPUT', message: expect.stringContaining(name) }),
+    );
+  });
+
+  it('refuses what breaks the turns', () => {
+    const template = CHATML.replace('in messages %}', 'in (messages[-1:] if short else messages) %}');
+    expect(() => chatml(template).withVariables({ short: true })).toThrow(expect.objectContaining({ code: 'UNSUPPORTED_MODEL' }));
+  });
+});
+
+describe('encodeText', () => {
+  it('has the begin token when asked, and special tokens of the text as text', () => {
+    const framing = llama(LLAMA3);
+    expect([...framing.encodeText('<|eot_id|>', { bos: true })]).toEqual([256, ...Buffer.from('<|eot_id|>')]);
+    expect([...framing.encodeText('A', { bos: false })]).toEqual([65]);
+    expect([...chatml().encodeText('A', { bos: true })]).toEqual([65]);
+  });
+});
+
 describe('encodeConversation', () => {
   it('supervises the contents of replies with their recorded ends', () => {
     const recorded = Int32Array.of(65, 66, 257);

@@ -2,8 +2,8 @@ import { CartridgesError } from '../core/errors.js';
 import { sha256Json } from '../core/hashing.js';
 import type { Message } from '../core/message.js';
 import type { Tokenizer } from '../core/tokenizer.js';
-import { type ChatPart, ChatTemplate, type ChatTemplateSource } from './chat-template.js';
-import { cutContent, discoverTurnPieces, type TurnPieces, type TurnRole, turnParts } from './turn-pieces.js';
+import { type ChatPart, ChatTemplate, type ChatTemplateSource, type TemplateVariables } from './chat-template.js';
+import { cutContent, discoverTurnPieces, type Turn, type TurnPieces, type TurnRole, turnParts } from './turn-pieces.js';
 
 /** Counts up when the same pieces would be turned into other tokens. */
 const FRAMING_VERSION = 1;
@@ -48,12 +48,15 @@ export class ChatFraming {
   /** What ends an assistant turn, up to the first token that ends a generation. */
   readonly endOfTurnTokens: Int32Array;
 
+  readonly #source: ChatFramingSource;
   readonly #tokenizer: Tokenizer;
   readonly #template: ChatTemplate;
   readonly #pieces: TurnPieces;
 
   /** Throws `UNSUPPORTED_MODEL` when the template cannot be split into turns, in text or in tokens. */
-  constructor({ tokenizer, ...source }: ChatFramingSource) {
+  constructor(framingSource: ChatFramingSource) {
+    const { tokenizer, ...source } = framingSource;
+    this.#source = framingSource;
     this.#tokenizer = tokenizer;
     this.#template = new ChatTemplate(source);
     this.#pieces = discoverTurnPieces(this.#template, source.bosToken);
@@ -61,6 +64,38 @@ export class ChatFraming {
     this.hash = sha256Json({ version: FRAMING_VERSION, template: source.template, pieces: this.#pieces });
     this.endOfTurnTokens = this.#findEndOfTurn();
     this.#checkTokens();
+  }
+
+  /**
+   * The framing of the same template with other variables. Throws `INVALID_INPUT` for variables that are the template's own,
+   * `UNSUPPORTED_MODEL` when the template cannot be split into turns with them.
+   */
+  withVariables(variables: TemplateVariables): ChatFraming {
+    return new ChatFraming({ ...this.#source, variables: { ...this.#source.variables, ...variables } });
+  }
+
+  /** Plain text outside any chat, with the begin-of-sequence token in front when `bos` is set and the template has one. */
+  encodeText(text: string, options: { bos: boolean }): Int32Array {
+    const content = this.#tokenizer.encode(text);
+    return options.bos ? concatenate([this.#encodeOwn(this.#pieces.bos), content]) : content;
+  }
+
+  /**
+   * What the model reads before it answers: the whole chat, or behind a cartridge the turns alone. An assistant message at the
+   * end is continued: it stands behind the generation prompt, and its turn stays open.
+   *
+   * Behind a cartridge a first message with the role `system` becomes a system turn without begin-of-sequence token. No training
+   * ever saw one there. Throws as {@link encodeChat} and {@link encodeTurns} do, and `UNSUPPORTED_MODEL` where the template has
+   * no system turn of its own.
+   */
+  encodePrompt(messages: readonly Message[], options: { behindCartridge: boolean }): Int32Array {
+    const last = messages.at(-1);
+    const reply = last?.role === 'assistant' ? last : undefined;
+    const chat = reply ? messages.slice(0, -1) : messages;
+    const prompt = options.behindCartridge
+      ? this.#encodeBehindCartridge(chat)
+      : this.encodeChat(chat, { addGenerationPrompt: true });
+    return reply ? concatenate([prompt, this.#contentTokens(reply)]) : prompt;
   }
 
   /**
@@ -97,10 +132,8 @@ export class ChatFraming {
    * token of text fits beside the framing, `UNSUPPORTED_MODEL` when the template has no system turn.
    */
   encodeSystemPrefix(text: string, maxTokens = Number.POSITIVE_INFINITY, keep: 'start' | 'end' = 'start'): Int32Array {
-    const { system, cut } = this.#pieces;
-    if (system.kind === 'absent') throw noSystem(system.reason);
-    if (system.kind === 'merged') throw noSystem('its template puts the system text inside a user turn');
-    const head = this.#encodeOwn(system.head);
+    const system = this.#systemTurn();
+    const head = this.#encodeOwn(system.header);
     const tail = this.#encodeOwn(system.tail);
     const room = maxTokens - head.length - tail.length;
     if (room < 1) {
@@ -108,7 +141,7 @@ export class ChatFraming {
         hint: `its framing alone takes ${head.length + tail.length} tokens: ask for more`,
       });
     }
-    const content = this.#tokenizer.encode(cutContent(text, cut.system));
+    const content = this.#tokenizer.encode(cutContent(text, this.#pieces.cut.system));
     const surplus = Math.max(0, content.length - room);
     const kept = keep === 'start' ? content.subarray(0, content.length - surplus) : content.subarray(surplus);
     return concatenate([head, kept, tail]);
@@ -141,6 +174,25 @@ export class ChatFraming {
       push(closing.subarray(recordedEnd.length));
     });
     return { tokens: concatenate(pieces), supervised };
+  }
+
+  #encodeBehindCartridge(messages: readonly Message[]): Int32Array {
+    const [first, ...rest] = messages;
+    if (first?.role !== 'system') return this.encodeTurns(messages, BEHIND_CARTRIDGE);
+    const { header, tail } = this.#systemTurn();
+    const { bos } = this.#pieces;
+    return concatenate([
+      this.#encodeOwn(header.startsWith(bos) ? header.slice(bos.length) : header),
+      this.#contentTokens(first),
+      this.#encodeOwn(tail),
+      this.encodeTurns(rest, BEHIND_CARTRIDGE),
+    ]);
+  }
+
+  #systemTurn(): Turn {
+    const { system } = this.#pieces;
+    if (system.kind === 'turn') return { header: system.head, tail: system.tail };
+    throw noSystem(system.kind === 'absent' ? system.reason : 'its template puts the system text inside a user turn');
   }
 
   #encodeParts(parts: readonly ChatPart[], messages: readonly Message[]): Int32Array {
@@ -197,6 +249,7 @@ export class ChatFraming {
 }
 
 const NONE = new Int32Array(0);
+const BEHIND_CARTRIDGE = { addGenerationPrompt: true, bos: false };
 
 function turnRoles(messages: readonly Message[]): TurnRole[] {
   return messages.map(({ role }) => {

@@ -38,7 +38,14 @@ export interface ChatTemplateSource {
   /** Text of the begin-of-sequence token; empty when the vocabulary has none. */
   bosToken: string;
   eosToken: string;
+  /** Further variables that the template sees, such as `enable_thinking: true`. Their texts count as the template's own. */
+  variables?: TemplateVariables;
 }
+
+export type TemplateVariables = Readonly<Record<string, string | number | boolean | null>>;
+
+/** What a template is always given; {@link TemplateVariables} cannot replace them. */
+const OWN_VARIABLES = ['messages', 'add_generation_prompt', 'bos_token', 'eos_token', 'fixed_strftime'] as const;
 
 /**
  * A model's Jinja chat template, rendered with a mark in place of every content, so that what the template writes and what
@@ -51,8 +58,9 @@ export class ChatTemplate {
   /** No text contains a part of its own hash, so the template cannot write this. */
   readonly #mark: string;
 
-  /** Throws `UNSUPPORTED_MODEL` for a template that is missing, too long or not Jinja. */
+  /** Throws `UNSUPPORTED_MODEL` for a template that is missing, too long or not Jinja, `INVALID_INPUT` for its own variables. */
   constructor(source: ChatTemplateSource) {
+    checkVariables(source.variables ?? {});
     if (source.template.trim() === '') {
       throw new CartridgesError('UNSUPPORTED_MODEL', 'the model has no chat template', {
         hint: 'use an instruction-tuned model whose GGUF has tokenizer.chat_template',
@@ -78,11 +86,12 @@ export class ChatTemplate {
   #run(messages: { role: Role; content: string }[], addGenerationPrompt: boolean): string {
     try {
       return this.#template.render({
+        enable_thinking: false,
+        ...this.#source.variables,
         messages,
         add_generation_prompt: addGenerationPrompt,
         bos_token: this.#source.bosToken,
         eos_token: this.#source.eosToken,
-        enable_thinking: false,
         fixed_strftime: (format: string) => format.replace(/%[a-zA-Z%]/g, (code) => FIXED_DATE[code] ?? code),
       });
     } catch (error) {
@@ -92,6 +101,14 @@ export class ChatTemplate {
       });
     }
   }
+}
+
+function checkVariables(variables: TemplateVariables): void {
+  const own = OWN_VARIABLES.find((name) => Object.hasOwn(variables, name));
+  if (own === undefined) return;
+  throw new CartridgesError('INVALID_INPUT', `the variable ${own} of the chat template cannot be replaced`, {
+    hint: 'only what the template asks for beside the chat can be set, such as enable_thinking',
+  });
 }
 
 function parse(source: string): Template {

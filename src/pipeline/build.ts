@@ -130,7 +130,7 @@ function toResult(output: string, trained: TrainedCartridge, seconds: BuildResul
 function runFolder({ session, corpus, settings, output }: BuildOptions): string {
   const { outputFolder, ...relevant } = settings;
   const identity = sha256Json({
-    settings: { ...relevant, model: undefined, evaluation: undefined },
+    settings: { ...relevant, model: undefined, evaluation: undefined, serving: undefined },
     corpus: corpus.contentHash,
     model: session.fingerprint,
     version: packageVersion(),

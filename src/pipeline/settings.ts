@@ -50,6 +50,15 @@ const trainingSettings = z.strictObject({
     .enum(['auto', 'q8_0', 'bf16', 'f16', 'f32'])
     .default('auto')
     .describe('type in which frozen weights are multiplied; auto measures'),
+  step: z
+    .enum(['auto', 'graph', 'replica'])
+    .default('auto')
+    .describe('how a step is computed: one graph, or replicas on the cores of a processor; auto measures'),
+  workers: z.int().min(0).max(4096).default(0).describe('threads of the replica step; 0 is as many as threads'),
+  products: z
+    .enum(['auto', 'ggml', 'onednn'])
+    .default('auto')
+    .describe('library for the products of the replica step; auto measures'),
 });
 
 /** Settings of an evaluation. */
@@ -64,6 +73,62 @@ const evaluationSettings = z.strictObject({
 /** Settings of a conversation with a cartridge. */
 const chatSettings = z.strictObject({
   maxTokens: count.max(65_536).default(512).describe('longest answer of a chat'),
+  temperature: z.number().min(0).max(10).default(0).describe('temperature of the answers of a chat; 0 is greedy'),
+});
+
+/** Settings of the server. */
+const servingSettings = z.strictObject({
+  host: z
+    .string()
+    .min(1)
+    .max(255)
+    .default('127.0.0.1')
+    .describe('address to listen on; one beyond this machine needs serving.keys'),
+  port: z.int().min(0).max(65_535).default(8321).describe('port to listen on; 0 takes a free one'),
+  modelName: z.string().min(1).max(200).optional().describe('id of the model in the API; the file name without .gguf'),
+  cartridges: z
+    .array(z.string().regex(/^[^=]+=.+$/, 'expected name=path'))
+    .max(10_000)
+    .default([])
+    .describe('cartridges by name, each name=path'),
+  dataFolder: path.default('serving').describe('folder for batches, their files, and cartridges that are uploaded or downloaded'),
+  cartridgeFolder: path.optional().describe('folder of cartridges; the one in serving.dataFolder'),
+  sources: z
+    .array(z.enum(['local', 'huggingface', 'wandb']))
+    .default(['local'])
+    .describe('where a request may have a cartridge fetched from'),
+  wandbEntity: z.string().max(256).default('').describe('entity of artifacts that are named without one'),
+  wandbProject: z.string().max(256).default('').describe('project of artifacts that are named without one'),
+  allowQuantization: z.boolean().default(false).describe('take cartridges of another quantisation of the model'),
+  keys: path.optional().describe('file of API keys; cartridges keys add makes one'),
+  allowOrigins: z.array(z.string().min(1)).max(100).default([]).describe('origins whose pages may call the server; * is all'),
+  contextTokens: count
+    .max(1 << 24)
+    .optional()
+    .describe('cells of the cache, of all users together; chosen from the memory'),
+  maxRequests: count.max(256).default(32).describe('answers that are generated at the same time'),
+  requestTokens: count
+    .max(1 << 20)
+    .default(1024)
+    .describe('tokens of a usual request with its answer, for the memory plan'),
+  queueSize: z.int().min(0).max(100_000).default(128).describe('requests that may wait; more are refused with 429'),
+  keyConcurrency: count.max(100_000).default(64).describe('requests of one key at a time, unless the key says otherwise'),
+  keyTokensPerMinute: count.optional().describe('tokens a minute of one key, unless the key says otherwise'),
+  maxBodyBytes: count
+    .max(1 << 30)
+    .default(16 << 20)
+    .describe('largest body of a request, uploads apart'),
+  maxUploadBytes: count
+    .max(2 ** 40)
+    .default(2 ** 32)
+    .describe('largest file that is uploaded'),
+  batchRequests: count.max(256).default(8).describe('requests of batches that are answered at the same time, beside all others'),
+  retentionDays: count.max(3650).default(30).describe('how long uploaded files, batches and their results are kept'),
+  requestSeconds: count.max(86_400).default(600).describe('longest time of a request with its answer'),
+  uploadSeconds: count.max(86_400).default(3600).describe('longest time of an upload or a download'),
+  idleSeconds: count.max(3600).default(60).describe('how long a connection without a request is kept'),
+  maxConnections: count.max(100_000).default(1024).describe('open connections'),
+  drainSeconds: z.int().min(0).max(86_400).default(30).describe('time to finish running requests when the server stops'),
 });
 
 /**
@@ -82,6 +147,7 @@ export const settingsSchema = z.strictObject({
   training: trainingSettings.prefault({}),
   evaluation: evaluationSettings.prefault({}),
   chat: chatSettings.prefault({}),
+  serving: servingSettings.prefault({}),
 });
 
 /** All settings, defaults filled in. */

@@ -1,0 +1,110 @@
+import type { BatchOutcome, BatchRecord } from './batch-record.js';
+import { readRequests } from './batch-requests.js';
+import type { BatchStore } from './batch-store.js';
+import type { FileDraft } from './file-draft.js';
+import { newFileId } from './file-store.js';
+import type { ResultsLog } from './results-log.js';
+import { type BatchEnd, inputOf, resultLine } from './run-batch.js';
+
+/** Bytes that are collected before they are written. */
+const WRITE_BYTES = 1 << 18;
+
+const UNANSWERED: Record<BatchOutcome, { code: string; message: string }> = {
+  completed: { code: 'batch_unanswered', message: 'the request was not answered' },
+  failed: { code: 'batch_failed', message: 'the batch failed before this request was answered' },
+  cancelled: { code: 'batch_cancelled', message: 'the batch was cancelled before this request was answered' },
+  expired: { code: 'batch_expired', message: 'the completion window was over before this request was answered' },
+};
+
+/**
+ * Writes the files of a batch, in the order of its input, and ends it. The ids of the files are drawn and kept before, so that a
+ * crash in between leads to the same files.
+ */
+export async function finishBatch(store: BatchStore, batch: BatchRecord, end: BatchEnd, log: ResultsLog): Promise<void> {
+  const ending = await store.update(batch, (current) => planEnd(current, end, log, store.now()));
+  await writeFiles(store, ending, log);
+  await store.finish(ending, log.bytes);
+}
+
+function planEnd(current: BatchRecord, { outcome, errors }: BatchEnd, log: ResultsLog, now: number): Partial<BatchRecord> {
+  if (current.outcome !== undefined) return {};
+  const counts = log.counts;
+  const unanswered = (current.total ?? 0) - counts.completed - counts.failed;
+  const isCancelled = current.status === 'cancelling';
+  const writesFiles = outcome === 'completed' || outcome === 'expired';
+  return {
+    outcome: isCancelled ? 'cancelled' : outcome,
+    counts,
+    ...(errors && { errors }),
+    ...(writesFiles && !isCancelled && { status: 'finalizing', finalizingAtMs: now }),
+    ...(counts.completed > 0 && { outputFileId: newFileId() }),
+    ...(counts.failed + unanswered > 0 && { errorFileId: newFileId() }),
+  };
+}
+
+async function writeFiles(store: BatchStore, batch: BatchRecord, log: ResultsLog): Promise<void> {
+  const { outputFileId, errorFileId, total } = batch;
+  if (total === undefined) return;
+  const output = outputFileId === undefined ? undefined : await ResultFile.begin(store, batch, outputFileId, 'output');
+  const errors = errorFileId === undefined ? undefined : await ResultFile.begin(store, batch, errorFileId, 'error');
+  try {
+    for await (const { index, customId } of readRequests(inputOf(batch, store))) {
+      const result = await log.read(index);
+      if (result) await (result.failed ? errors : output)?.add(result.json);
+      else await errors?.add(resultLine(customId, { response: null, error: UNANSWERED[batch.outcome!] }));
+    }
+    await output?.publish();
+    await errors?.publish();
+  } catch (error) {
+    await output?.discard();
+    await errors?.discard();
+    throw error;
+  }
+}
+
+/** One of the files that a batch writes. */
+class ResultFile {
+  readonly #store: BatchStore;
+  readonly #batch: BatchRecord;
+  readonly #draft: FileDraft;
+  readonly #id: string;
+  readonly #kind: string;
+  #lines: string[] = [];
+  #length = 0;
+
+  private constructor(store: BatchStore, batch: BatchRecord, draft: FileDraft, id: string, kind: string) {
+    this.#store = store;
+    this.#batch = batch;
+    this.#draft = draft;
+    this.#id = id;
+    this.#kind = kind;
+  }
+
+  static async begin(store: BatchStore, batch: BatchRecord, id: string, kind: string): Promise<ResultFile> {
+    return new ResultFile(store, batch, await store.files.beginOutput(batch.scope), id, kind);
+  }
+
+  async add(line: string): Promise<void> {
+    this.#lines.push(line, '\n');
+    this.#length += line.length;
+    if (this.#length >= WRITE_BYTES) await this.#flush();
+  }
+
+  async publish(): Promise<void> {
+    await this.#flush();
+    const { id, outputSeconds } = this.#batch;
+    const details = { filename: `${id}_${this.#kind}.jsonl`, purpose: 'batch_output' as const };
+    await this.#store.publish(this.#draft, { ...details, expiresAfterSeconds: outputSeconds }, this.#id);
+  }
+
+  discard(): Promise<void> {
+    return this.#draft.discard();
+  }
+
+  async #flush(): Promise<void> {
+    const text = this.#lines.join('');
+    this.#lines = [];
+    this.#length = 0;
+    await this.#draft.write(Buffer.from(text));
+  }
+}

@@ -1,0 +1,48 @@
+import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
+import { createRouter } from './router.js';
+import type { ServerEnv } from './server-env.js';
+
+/** Whether new requests make sense now, and else why not. */
+export type Readiness = { ready: true } | { ready: false; reason: string };
+
+const text = (description: string) => ({ description, content: { 'text/plain': { schema: z.string() } } });
+const state = (description: string) => ({
+  description,
+  content: { 'application/json': { schema: z.object({ status: z.string() }) } },
+});
+
+const pingRoute = createRoute({
+  method: 'get',
+  path: '/ping',
+  tags: ['Health'],
+  summary: 'Answers pong',
+  responses: { 200: text('The server is there') },
+});
+
+const healthRoute = createRoute({
+  method: 'get',
+  path: '/health',
+  tags: ['Health'],
+  summary: 'Whether the process lives',
+  responses: { 200: state('It does') },
+});
+
+const readyRoute = createRoute({
+  method: 'get',
+  path: '/ready',
+  tags: ['Health'],
+  summary: 'Whether new requests are taken',
+  responses: { 200: state('They are'), 503: state('They are not; the status says why') },
+});
+
+/** `/ping`, `/health` and `/ready`, for everybody. */
+export function healthRoutes(readiness: () => Readiness): OpenAPIHono<ServerEnv> {
+  const router = createRouter();
+  router.openapi(pingRoute, (context) => context.text('pong', 200));
+  router.openapi(healthRoute, (context) => context.json({ status: 'ok' }, 200));
+  router.openapi(readyRoute, (context) => {
+    const state = readiness();
+    return state.ready ? context.json({ status: 'ready' }, 200) : context.json({ status: state.reason }, 503);
+  });
+  return router;
+}

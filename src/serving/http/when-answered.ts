@@ -1,0 +1,36 @@
+import type { Context } from 'hono';
+
+/**
+ * Calls `done` once, when the answer is complete: for a stream after its last byte, or when nobody reads it any more. To be called
+ * behind `next()`.
+ */
+export function whenAnswered(context: Context, done: () => void): void {
+  const { body, headers } = context.res;
+  const isComplete = body === null || headers.get('content-type')?.startsWith('application/json');
+  if (isComplete) done();
+  else context.res = new Response(watchEnd(body, done), context.res);
+}
+
+/** Hands a stream through, no faster than it is read. */
+function watchEnd(body: ReadableStream<Uint8Array>, done: () => void): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        try {
+          const { done: isOver, value } = await reader.read();
+          if (!isOver) return controller.enqueue(value);
+          controller.close();
+        } catch (error) {
+          controller.error(error);
+        }
+        done();
+      },
+      cancel(reason) {
+        done();
+        return reader.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}

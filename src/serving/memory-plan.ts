@@ -1,0 +1,106 @@
+import { CartridgesError } from '../core/errors.js';
+import { formatBytes } from '../core/format-bytes.js';
+
+/** What is known before the cache is made. */
+export interface MemoryDemand {
+  /** Bytes of keys and values of one token. */
+  bytesPerToken: number;
+  /** Tokens that the model was trained to read. */
+  modelTokens: number;
+  /** Bytes that are free where the cache will lie. */
+  freeBytes: number;
+  /** Cartridges that were named at start. */
+  cartridges: readonly { id: string; tokenCount: number }[];
+  /** Cells that were asked for; without it they are chosen. */
+  contextTokens?: number;
+  maxRequests: number;
+  /** Tokens of a usual request with its answer. */
+  requestTokens: number;
+}
+
+/** How the cache is laid out. */
+export interface MemoryPlan {
+  /** Cells of the cache. */
+  contextTokens: number;
+  bytes: number;
+  /** Cells of the cartridges that stay in the cache: all that were named, or the largest when not all have room. */
+  cartridgeTokens: number;
+  keepsAllCartridges: boolean;
+  /** Usual requests that have room at the same time, at most as many as may run. */
+  users: number;
+}
+
+/** The engine rounds cells up to this. */
+const CELL_STEP = 256;
+/** A prompt and an answer that make sense have at least so many tokens. */
+const MIN_REQUEST_TOKENS = 64;
+/** One long request has room for so many tokens, where the model reads as many. */
+const LONG_REQUEST_TOKENS = 8192;
+/** More cells are no use: a decode looks through all of them that are taken. */
+const MAX_CHOSEN_TOKENS = 1 << 18;
+/** Of the free memory; the rest is for computation and for everything else. */
+const MEMORY_SHARE = 0.5;
+
+/**
+ * Lays out the cache. Throws for what cannot work: `CONTEXT_OVERFLOW` for a cartridge that leaves the model no room,
+ * `INVALID_OPTION` for too few cells, `OUT_OF_MEMORY` for too many.
+ */
+export function planMemory(demand: MemoryDemand): MemoryPlan {
+  const { bytesPerToken, modelTokens, cartridges, maxRequests } = demand;
+  const largest = Math.max(0, ...cartridges.map(({ tokenCount }) => tokenCount));
+  const all = cartridges.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
+  checkCartridges(demand);
+  const request = Math.min(demand.requestTokens, modelTokens - largest);
+  const contextTokens = roundUp(demand.contextTokens ?? chooseCells(demand, all, request));
+  checkCells(demand, contextTokens, largest + request);
+  const keepsAllCartridges = all + request <= contextTokens;
+  const cartridgeTokens = keepsAllCartridges ? all : largest;
+  const users = Math.min(maxRequests, Math.floor((contextTokens - cartridgeTokens) / request));
+  return { contextTokens, bytes: contextTokens * bytesPerToken, cartridgeTokens, keepsAllCartridges, users };
+}
+
+/** The plan in one line. */
+export function describePlan(plan: MemoryPlan): string {
+  const { contextTokens, bytes, cartridgeTokens, keepsAllCartridges, users } = plan;
+  const kept = keepsAllCartridges ? `${cartridgeTokens} of them for named cartridges` : 'named cartridges take turns in them';
+  return `cache of ${contextTokens} cells (${formatBytes(bytes)}); ${kept}; room for ${users} usual requests at a time`;
+}
+
+function checkCartridges({ cartridges, modelTokens }: MemoryDemand): void {
+  const tooLong = cartridges.find(({ tokenCount }) => tokenCount + MIN_REQUEST_TOKENS > modelTokens);
+  if (!tooLong) return;
+  throw new CartridgesError(
+    'CONTEXT_OVERFLOW',
+    `the cartridge ${tooLong.id} has ${tooLong.tokenCount} rows and the model reads ${modelTokens} tokens: no request fits behind it`,
+    { hint: 'serve a smaller cartridge, or a model with a longer context' },
+  );
+}
+
+function chooseCells({ modelTokens, maxRequests, bytesPerToken, freeBytes }: MemoryDemand, all: number, request: number): number {
+  const wanted = all + Math.max(maxRequests * request, Math.min(modelTokens, LONG_REQUEST_TOKENS));
+  return Math.min(wanted, MAX_CHOSEN_TOKENS, affordableCells(bytesPerToken, freeBytes));
+}
+
+function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, needed: number): void {
+  const affordable = affordableCells(bytesPerToken, freeBytes / MEMORY_SHARE);
+  if (cells > affordable || needed > affordable) {
+    const bytes = Math.max(cells, needed) * bytesPerToken;
+    throw new CartridgesError('OUT_OF_MEMORY', `the cache needs ${formatBytes(bytes)}, ${formatBytes(freeBytes)} are free`, {
+      hint: affordable > needed ? `use --context-tokens ${affordable} or less` : 'use a smaller model or smaller cartridges',
+    });
+  }
+  if (cells >= needed) return;
+  throw new CartridgesError(
+    'INVALID_OPTION',
+    `a cache of ${cells} cells has no room for the largest cartridge with a usual request: they need ${needed}`,
+    { hint: `use --context-tokens ${roundUp(needed)} or more, or a smaller serving.requestTokens` },
+  );
+}
+
+function affordableCells(bytesPerToken: number, freeBytes: number): number {
+  return Math.floor((freeBytes * MEMORY_SHARE) / bytesPerToken / CELL_STEP) * CELL_STEP;
+}
+
+function roundUp(tokens: number): number {
+  return Math.ceil(tokens / CELL_STEP) * CELL_STEP;
+}

@@ -1,0 +1,51 @@
+import { basename } from 'node:path';
+import { readCartridgeHeader } from '../cartridge/cartridge-file.js';
+import type { RunOptions } from '../core/progress.js';
+import { ModelSession } from '../pipeline/model-session.js';
+import type { Settings } from '../pipeline/settings.js';
+import { describePlan, type MemoryPlan, planMemory } from './memory-plan.js';
+import { namedCartridges } from './named-cartridges.js';
+import type { ServedModel } from './served-model.js';
+
+/** Settings that name a model. */
+export type ServingSettings = Settings & { model: string };
+
+export interface OpenedModel {
+  session: ModelSession;
+  plan: MemoryPlan;
+  model: ServedModel;
+}
+
+/** Loads the model of a server with a cache that holds the named cartridges and as many users as have room. */
+export async function openServedModel(settings: ServingSettings, run: RunOptions): Promise<OpenedModel> {
+  const { model, device, threads, serving } = settings;
+  const files = namedCartridges(serving);
+  const session = await ModelSession.open({ model, device, threads }, run);
+  try {
+    const cartridges = await readCartridges(files);
+    const plan = planMemory({ ...serving, ...memoryOf(session), cartridges });
+    run.onProgress?.({ kind: 'note', stage: 'load', message: describePlan(plan) });
+    const { contextTokens } = plan;
+    const engine = await session.createEngine({ contextTokens, maxRequests: serving.maxRequests, retainTurns: true });
+    const name = serving.modelName ?? basename(session.path).replace(/\.gguf$/i, '');
+    const createdAt = Math.floor(Date.now() / 1000);
+    return { session, plan, model: { name, createdAt, engine, framing: session.framing } };
+  } catch (error) {
+    await session.dispose();
+    throw error;
+  }
+}
+
+function readCartridges(files: ReadonlyMap<string, string>): Promise<{ id: string; tokenCount: number }[]> {
+  return Promise.all([...files].map(async ([id, path]) => ({ id, tokenCount: (await readCartridgeHeader(path)).tokenCount })));
+}
+
+/** The weights are mapped from their file: their memory counts as free until they are used. */
+function memoryOf({ config, languageModel, gguf }: ModelSession) {
+  const free = languageModel.usesGpu ? languageModel.device.memoryFree : process.availableMemory();
+  return {
+    bytesPerToken: config.layers * config.kvHeads * config.headDimension * 2 * Uint16Array.BYTES_PER_ELEMENT,
+    modelTokens: config.contextLength,
+    freeBytes: Math.max(0, free - gguf.fileSize),
+  };
+}

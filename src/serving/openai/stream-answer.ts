@@ -1,0 +1,83 @@
+import { toErrorBody } from '../error-response.js';
+import { type Answer, tooSlow } from './answer.js';
+import { type AnswerWriter, usageBody } from './answer-writer.js';
+
+const HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-cache',
+  // Asks proxies such as nginx to pass every event on as it comes.
+  'x-accel-buffering': 'no',
+};
+
+export interface StreamOptions {
+  slowClientSeconds: number;
+  /** Closes the connection of a reader that does not read, which ending the stream alone would not do. */
+  dropConnection?: () => void;
+}
+
+/**
+ * The answer as server-sent events. Rejects with what went wrong before the first token, so that this still becomes an answer
+ * with a status of its own; a later error is an event, and the last one.
+ *
+ * An event is made when the reader takes it, so a slow reader holds tokens up and not memory. One that takes nothing for
+ * `slowClientSeconds`, or goes away, cancels the answer.
+ */
+export async function streamAnswer(answer: Answer, writer: AnswerWriter, options: StreamOptions): Promise<Response> {
+  const events = answerEvents(answer, writer);
+  const first = await events.next();
+  return new Response(readEvents(first, events, answer, options), { headers: HEADERS });
+}
+
+function readEvents(
+  first: IteratorResult<string>,
+  events: AsyncGenerator<string>,
+  answer: Answer,
+  { slowClientSeconds, dropConnection }: StreamOptions,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let next: IteratorResult<string> | undefined = first;
+  let timer: NodeJS.Timeout | undefined;
+  const drop = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    answer.cancel(tooSlow());
+    if (dropConnection) dropConnection();
+    else controller.error(tooSlow());
+  };
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        clearTimeout(timer);
+        const { done, value } = next ?? (await events.next());
+        next = undefined;
+        if (done) return controller.close();
+        controller.enqueue(encoder.encode(value));
+        timer = setTimeout(() => drop(controller), slowClientSeconds * 1000).unref();
+      },
+      cancel(reason) {
+        clearTimeout(timer);
+        answer.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+async function* answerEvents(answer: Answer, writer: AnswerWriter): AsyncGenerator<string, void, undefined> {
+  const tokens = answer.tokens();
+  let next = await tokens.next();
+  for (const part of writer.opening()) yield event(part);
+  try {
+    for (; !next.done; next = await tokens.next()) {
+      const part = writer.part(next.value);
+      if (part) yield event(part);
+    }
+  } catch (error) {
+    yield event(toErrorBody(error));
+    return;
+  }
+  if (answer.request.includeUsage) yield event(writer.closing(usageBody(answer)));
+  yield 'data: [DONE]\n\n';
+}
+
+function event(body: object): string {
+  return `data: ${JSON.stringify(body)}\n\n`;
+}
