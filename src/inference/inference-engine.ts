@@ -32,6 +32,8 @@ export interface EngineSettings {
   batchTokens?: number;
   /** By default the model's. */
   threads?: number;
+  /** For a batch of one row: one request alone that generates. By default `threads`. */
+  decodeThreads?: number;
   /** Type of keys and values in the cache; by default `f16`. */
   cacheType?: CacheType;
   /** On by default: then a request's numbers do not depend on where its rows lie in the cache. */
@@ -124,6 +126,7 @@ export class InferenceEngine {
       batchRows: full.batchTokens,
       logitsRows: Math.min(full.batchTokens, Math.max(full.maxRequests, MIN_LOGITS_ROWS)),
       threads: full.threads,
+      decodeThreads: full.decodeThreads,
       cacheType: full.cacheType,
       flashAttention: full.flashAttention,
       offload: model.usesGpu,
@@ -297,10 +300,12 @@ function completeSettings(model: EngineModel, settings: EngineSettings): Require
     flashAttention: true,
     retainTurns: false,
     ...settings,
+    decodeThreads: settings.decodeThreads ?? settings.threads ?? model.threads,
   };
   checkCount('the context', full.contextTokens, 1, MAX_CONTEXT_TOKENS);
   checkCount('the number of requests at a time', full.maxRequests, 1, MAX_SEQUENCES);
   checkCount('the number of threads', full.threads, 1, 1024);
+  checkCount('the number of threads for one request alone', full.decodeThreads, 1, 1024);
   checkCount('the batch', full.batchTokens, full.maxRequests, MAX_BATCH_TOKENS);
   if (full.cacheType in CACHE_BYTES) return full;
   throw new CartridgesError('INVALID_OPTION', `a cache of type ${full.cacheType} cannot hold cartridges`, {

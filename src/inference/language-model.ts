@@ -18,6 +18,8 @@ export interface LanguageModelOptions extends RunOptions {
   threads?: number;
   /** Layers on the GPU; by default all of them. */
   gpuLayers?: number;
+  /** Let the engine lay weights out anew where its processor code is faster so (repacking, AMX). On by default. */
+  extraBuffers?: boolean;
   engine?: Engine;
 }
 
@@ -58,7 +60,7 @@ export class LanguageModel {
     const threads = resolveThreads(options.threads);
     const started = performance.now();
     onProgress?.({ kind: 'start', stage: 'load', message: `loading ${path}` });
-    const handle = await loadWeights(engine, path, device, options.gpuLayers ?? ALL_LAYERS);
+    const handle = await loadWeights(engine, path, device, options);
     if (signal?.aborted) engine.llama.llama_model_free(handle);
     throwIfAborted(signal);
     const seconds = (performance.now() - started) / 1000;
@@ -95,13 +97,19 @@ export class LanguageModel {
   }
 }
 
-async function loadWeights(engine: Engine, path: string, device: Device, gpuLayers: number): Promise<LlamaModel> {
+async function loadWeights(
+  engine: Engine,
+  path: string,
+  device: Device,
+  { gpuLayers = ALL_LAYERS, extraBuffers = true }: LanguageModelOptions,
+): Promise<LlamaModel> {
   const { llama, log } = engine;
   const gpus = listDevices(engine).filter(({ kind }) => kind === 'gpu');
   log.take();
   const model = await callAsync(llama.llama_model_load_from_file, path, {
     ...llama.llama_model_default_params(),
     n_gpu_layers: device.kind === 'gpu' ? gpuLayers : 0,
+    use_extra_bufts: extraBuffers,
     split_mode: SPLIT_NONE,
     main_gpu: Math.max(
       0,

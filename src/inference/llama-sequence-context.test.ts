@@ -14,6 +14,7 @@ beforeAll(async () => {
     batchRows: 8,
     logitsRows: 8,
     threads: 1,
+    decodeThreads: 1,
     cacheType: 'f16',
     flashAttention: true,
     offload: false,

@@ -18,6 +18,8 @@ export interface LlamaContextSettings {
   batchRows: number;
   logitsRows: number;
   threads: number;
+  /** For a batch of one row. */
+  decodeThreads: number;
   cacheType: CacheType;
   flashAttention: boolean;
   /** Keep the cache and large products on the model's GPU. */
@@ -206,7 +208,7 @@ async function initialize(engine: Engine, model: LlamaModel, settings: LlamaCont
     n_ubatch: settings.batchRows,
     // With one cache for all, libllama takes sequence ids above this too; it only sizes the buffer for logits.
     n_seq_max: Math.min(settings.logitsRows, settings.batchRows),
-    n_threads: settings.threads,
+    n_threads: settings.decodeThreads,
     n_threads_batch: settings.threads,
     type_k: CACHE_TYPES[settings.cacheType],
     type_v: CACHE_TYPES[settings.cacheType],

@@ -62,7 +62,7 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
   }
 }
 
-/** What the answers depend on besides settings: threads and device change rounding, so a dataset is the same only with them. */
+/** What the answers depend on besides settings: threads, device and tuning change rounding, so a dataset is the same only with them. */
 function describeTeacher(session: ModelSession): Record<string, unknown> {
   const { languageModel, fingerprint, framing } = session;
   return {
@@ -71,5 +71,6 @@ function describeTeacher(session: ModelSession): Record<string, unknown> {
     engine: languageModel.engine.versions,
     device: languageModel.device.description,
     threads: languageModel.threads,
+    ...(session.tuning && { tuning: session.tuning }),
   };
 }
