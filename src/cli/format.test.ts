@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { formatSeconds, formatTable, formatValue, printable } from './format.js';
+import { formatSeconds, formatTable, formatValue, printable, printableLines } from './format.js';
 
 describe('formats', () => {
   it('seconds', () => {
@@ -29,5 +29,6 @@ describe('formats', () => {
 
   it('text that is not to be trusted', () => {
     expect(printable('llama \u001b[31mred\r\n')).toBe('llama \uFFFD[31mred\uFFFD\uFFFD');
+    expect(printableLines('a\tb\r\nred \u001b[31m\u009b2J\u007f é 🔑\n')).toBe('a\tb\nred \uFFFD[31m\uFFFD2J\uFFFD é 🔑\n');
   });
 });
