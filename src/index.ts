@@ -10,7 +10,12 @@
 export type { Cartridge, ModelFingerprint, Receipt } from './cartridge/cartridge.js';
 export { type CartridgeHeader, readCartridge, readCartridgeHeader, writeCartridge } from './cartridge/cartridge-file.js';
 export { composeCartridges } from './cartridge/composition.js';
+export { readCheckpoint } from './cartridge/converters/read-checkpoint.js';
+export { writeSlotFile } from './cartridge/converters/slot-file.js';
+export { writeCheckpoint } from './cartridge/converters/write-checkpoint.js';
 export type { ChatClient, ChatRequest, ChatResponse, Sampling, Usage } from './chat/chat-client.js';
+export { OpenAiChatClient } from './chat/openai-chat-client.js';
+export { OpenAiServer, type OpenAiServerOptions } from './chat/openai-server.js';
 export { CartridgesError, type ErrorCode } from './core/errors.js';
 export type { Message } from './core/message.js';
 export type { ProgressEvent, ProgressListener, RunOptions } from './core/progress.js';
@@ -38,4 +43,5 @@ export { trainCartridge } from './pipeline/train.js';
 export { verifyEquivalence } from './pipeline/verify.js';
 export type { Conversation } from './self-study/conversation.js';
 export { loadConversations, openDataset } from './self-study/dataset/open-dataset.js';
+export { type RunningServer, type ServeOptions, startServer } from './serving/server.js';
 export type { TrainingStep } from './training/training-step.js';

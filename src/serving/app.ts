@@ -70,7 +70,7 @@ function allowPages({ allowOrigins }: OriginRules) {
   return cors({
     origin: (origin) => (allowOrigins.includes('*') || allowOrigins.includes(origin) ? origin : null),
     allowHeaders: ['Authorization', 'Content-Type', 'X-Request-Id'],
-    exposeHeaders: ['X-Request-Id', 'Retry-After'],
+    exposeHeaders: ['X-Request-Id', 'Retry-After', 'X-Cartridges-Warning'],
   });
 }
 

@@ -20,7 +20,9 @@ export interface Guards {
 export function createGuards(serving: Settings['serving'], keys: KeyRing | undefined, engine: InferenceEngine): Guards {
   const { maxRequests, queueSize, keyConcurrency, keyTokensPerMinute } = serving;
   const rates = new TokenRates((scope) => keys?.limitsOf(scope)?.tokensPerMinute ?? keyTokensPerMinute);
-  const concurrencyOf = (scope: string) => keys?.limitsOf(scope)?.concurrency ?? keyConcurrency;
+  // Without keys all share one scope: the queue alone bounds them.
+  const concurrencyOf = (scope: string) =>
+    keys ? (keys.limitsOf(scope)?.concurrency ?? keyConcurrency) : Number.POSITIVE_INFINITY;
   const admission = new Admission({ maxRequests, queueSize, concurrencyOf }, rates, () => engine.usage.waiting);
   const metrics = new ServerMetrics(() => engine.usage);
   return { rates, admission, metrics, meter: new AnswerMeter(metrics, rates), lifetimes: new RequestLifetimes() };

@@ -5,7 +5,6 @@ import type { ServerEnv } from './server-env.js';
 /** Whether new requests make sense now, and else why not. */
 export type Readiness = { ready: true } | { ready: false; reason: string };
 
-const text = (description: string) => ({ description, content: { 'text/plain': { schema: z.string() } } });
 const state = (description: string) => ({
   description,
   content: { 'application/json': { schema: z.object({ status: z.string() }) } },
@@ -16,7 +15,12 @@ const pingRoute = createRoute({
   path: '/ping',
   tags: ['Health'],
   summary: 'Answers pong',
-  responses: { 200: text('The server is there') },
+  responses: {
+    200: {
+      description: 'The server is there',
+      content: { 'application/json': { schema: z.object({ message: z.literal('pong') }) } },
+    },
+  },
 });
 
 const healthRoute = createRoute({
@@ -38,7 +42,7 @@ const readyRoute = createRoute({
 /** `/ping`, `/health` and `/ready`, for everybody. */
 export function healthRoutes(readiness: () => Readiness): OpenAPIHono<ServerEnv> {
   const router = createRouter();
-  router.openapi(pingRoute, (context) => context.text('pong', 200));
+  router.openapi(pingRoute, (context) => context.json({ message: 'pong' as const }, 200));
   router.openapi(healthRoute, (context) => context.json({ status: 'ok' }, 200));
   router.openapi(readyRoute, (context) => {
     const state = readiness();

@@ -55,8 +55,9 @@ export async function holdCartridges(
 ): Promise<HeldCartridges> {
   if (references.length === 0) return NO_CARTRIDGES;
   const held = await library.hold(references, caller, signal).catch((error: unknown) => {
-    if (!(error instanceof RequestError) || error.status !== 404) throw error;
-    throw param === 'model' ? notFound('model', model, 'model') : new RequestError(404, error.message, { param, cause: error });
+    if (!(error instanceof RequestError) || (error.status !== 404 && error.status !== 400)) throw error;
+    if (error.status === 404 && param === 'model') throw notFound('model', model, 'model');
+    throw new RequestError(error.status, error.message, { param, cause: error, ...(error.hint && { hint: error.hint }) });
   });
   if (new Set(held.handles).size === held.handles.length) return held;
   held.release();

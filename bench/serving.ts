@@ -1,0 +1,210 @@
+/**
+ * Our server beside llama.cpp's own `llama-server`, the same GGUF, threads and cache: short prompts for 1, 8 and 32 users, and
+ * users of one text, who read it in full there and behind a cartridge here.
+ * `npm run bench -- serving [--json] [--threads N] [--repetitions N] [--only short|corpus] [--model FILE]`
+ */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeCartridge } from '../src/cartridge/cartridge-file.js';
+import { formatBytes } from '../src/core/format-bytes.js';
+import { packageRoot } from '../src/core/package.js';
+import { Random } from '../src/core/random.js';
+import { loadCorpus } from '../src/pipeline/corpus-source.js';
+import { ModelSession } from '../src/pipeline/model-session.js';
+import { buildLlamaServer, findLlamaServer } from './peers/llama-server-binary.js';
+import { randomCartridge } from './support/cartridge-of.js';
+import { type AnswersTogether, answerTogether, type UserRequest } from './support/http-users.js';
+import { describeMachine } from './support/machine.js';
+import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
+import { type BenchCase, comparison, printReport, progress } from './support/report.js';
+import { freePort, ServerProcess } from './support/server-process.js';
+import { median } from './support/statistics.js';
+
+const SHORT_USERS = [1, 8, 32];
+/** Every user of `llama-server` reads the text for himself at first: 32 of them would read for a quarter of an hour. */
+const CORPUS_USERS = [1, 8];
+const NEW_TOKENS = 64;
+/** A turn with its framing and its answer. */
+const TURN_TOKENS = 192;
+const CARTRIDGE_TOKENS = 384;
+const FIT_BYTES = 2 ** 30;
+const RIVAL = 'llama-server';
+const MODEL_NAME = 'bench';
+const CARTRIDGE_NAME = 'text';
+
+const { values: options } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    threads: { type: 'string', default: String(availableParallelism()) },
+    repetitions: { type: 'string', default: '5' },
+    only: { type: 'string' },
+    model: { type: 'string' },
+  },
+});
+const machine = describeMachine();
+const model = options.model ?? findRealModel();
+const cases: BenchCase[] = [];
+if (model !== undefined) {
+  const rival = findLlamaServer() ?? (await buildLlamaServer());
+  if (options.only !== 'corpus') cases.push(...(await measureShortPrompts(model, rival)));
+  if (options.only !== 'short') cases.push(...(await measureCorpus(model, rival)));
+}
+const notes = [
+  `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${options.threads} threads each`,
+  'first token: that of the last user; the ends of turns are ignored, so all make equally many tokens',
+];
+const skipped = model === undefined ? { skipped: REAL_MODEL_ABSENT } : {};
+printReport({ name: 'serving', machine, cases, notes, ...skipped }, options.json);
+process.exit(0);
+
+async function measureShortPrompts(modelPath: string, rivalPath: string): Promise<BenchCase[]> {
+  const cells = Math.max(...SHORT_USERS) * TURN_TOKENS;
+  const random = new Random(1);
+  const found: BenchCase[] = [];
+  for (const users of SHORT_USERS) {
+    // Nobody repeats a prompt, so that no server can answer from what it has read before.
+    const requests = () => Array.from({ length: users }, () => shortRequest(random.integer(1_000_000)));
+    const title = `${users} user${users === 1 ? '' : 's'}, short prompt`;
+    const servers = await startBoth(modelPath, rivalPath, { cells, users });
+    found.push(...(await compare(title, servers, { ours: requests, rival: requests })));
+  }
+  return found;
+}
+
+async function measureCorpus(modelPath: string, rivalPath: string): Promise<BenchCase[]> {
+  const session = await ModelSession.open({ model: modelPath, threads: Number(options.threads) });
+  const folder = await mkdtemp(join(tmpdir(), 'cartridges-bench-'));
+  try {
+    const { text } = await loadCorpus(join(packageRoot, 'examples', 'corpora', 'lighthouse'), session.tokenizer);
+    const textTokens = session.framing.encodeSystemPrefix(text).length;
+    const cartridgePath = join(folder, 'text.safetensors');
+    await writeCartridge(cartridgePath, randomCartridge(session, CARTRIDGE_TOKENS), { dtype: 'f16' });
+    const engine = await session.createEngine({ contextTokens: 256 });
+    const { kvBytesPerToken } = engine;
+    await engine.dispose();
+    const found: BenchCase[] = [];
+    for (const users of CORPUS_USERS) {
+      const servers = await startBoth(modelPath, rivalPath, { cells: users * (textTokens + TURN_TOKENS), users, cartridgePath });
+      const random = new Random(2);
+      const ask = (context: Partial<UserRequest>, before: UserRequest['messages']) => () =>
+        Array.from({ length: users }, () => ({ ...shortRequest(random.integer(1_000_000), before), ...context }));
+      const title = `${users} user${users === 1 ? '' : 's'} of a text of ${textTokens} tokens`;
+      found.push(
+        ...(await compare(title, servers, {
+          ours: ask({ model: `${MODEL_NAME}:${CARTRIDGE_NAME}` }, []),
+          rival: ask({}, [{ role: 'system', content: text }]),
+        })),
+        ...cacheCases(title, { users, textTokens, kvBytesPerToken }),
+      );
+    }
+    return found;
+  } finally {
+    await rm(folder, { recursive: true });
+    await session.dispose();
+  }
+}
+
+/** From the shapes, not measured: rows that a user needs in the cache, and how many users a gibibyte holds. */
+function cacheCases(title: string, { users, textTokens, kvBytesPerToken }: Record<string, number>): BenchCase[] {
+  const shared = CARTRIDGE_TOKENS * kvBytesPerToken!;
+  const own = TURN_TOKENS * kvBytesPerToken!;
+  const full = (textTokens! + TURN_TOKENS) * kvBytesPerToken!;
+  return [
+    comparison(
+      { case: `${title}: KV cache a user, by shape`, unit: 'bytes', ours: own + shared / users!, rival: full, rivalName: RIVAL },
+      'lower',
+    ),
+    comparison({
+      case: `users that ${formatBytes(FIT_BYTES)} hold, by shape`,
+      unit: 'users',
+      ours: Math.floor((FIT_BYTES - shared) / own),
+      rival: Math.floor(FIT_BYTES / full),
+      rivalName: RIVAL,
+    }),
+  ];
+}
+
+interface Servers {
+  ours: ServerProcess;
+  rival: ServerProcess;
+}
+
+interface Load {
+  /** Of the cache, for all users together. */
+  cells: number;
+  users: number;
+  cartridgePath?: string;
+}
+
+async function startBoth(modelPath: string, rivalPath: string, load: Load): Promise<Servers> {
+  const ours = await ServerProcess.start(await ourServer(modelPath, load));
+  try {
+    return { ours, rival: await ServerProcess.start(await rivalServer(modelPath, rivalPath, load)) };
+  } catch (error) {
+    await ours.stop();
+    throw error;
+  }
+}
+
+async function ourServer(modelPath: string, { cells, users, cartridgePath }: Load) {
+  const port = String(await freePort());
+  const cartridge = cartridgePath === undefined ? [] : ['--cartridge', `${CARTRIDGE_NAME}=${cartridgePath}`];
+  const sizes = ['--context-tokens', String(cells), '--max-requests', String(users), '--threads', options.threads];
+  const start = [process.execPath, join(packageRoot, 'bin', 'cartridges.js'), 'serve', '--quiet'] as const;
+  return {
+    name: 'ours',
+    command: [...start, '--model', modelPath, '--model-name', MODEL_NAME, '--port', port, ...sizes, ...cartridge] as const,
+    url: `http://127.0.0.1:${port}`,
+    readyPath: '/ready',
+    startSeconds: 120,
+  };
+}
+
+async function rivalServer(modelPath: string, rivalPath: string, { cells, users }: Load) {
+  const port = String(await freePort());
+  const threads = ['--threads', options.threads, '--threads-batch', options.threads];
+  const sizes = ['--ctx-size', String(cells), '--parallel', String(users), '--flash-attn', 'on'];
+  return {
+    name: RIVAL,
+    command: [rivalPath, '--model', modelPath, '--host', '127.0.0.1', '--port', port, ...threads, ...sizes] as const,
+    url: `http://127.0.0.1:${port}`,
+    readyPath: '/health',
+    startSeconds: 120,
+  };
+}
+
+interface Requests {
+  ours: () => UserRequest[];
+  rival: () => UserRequest[];
+}
+
+/** Both servers take turns, the same users each; the first run of each warms it up and is left out. */
+async function compare(title: string, servers: Servers, requests: Requests): Promise<BenchCase[]> {
+  const runs: Record<keyof Servers, AnswersTogether[]> = { ours: [], rival: [] };
+  try {
+    for (let repetition = 0; repetition <= Number(options.repetitions); repetition++) {
+      for (const side of ['ours', 'rival'] as const) {
+        const run = await answerTogether(servers[side].url, requests[side]());
+        const figures = `${run.tokensPerSecond.toFixed(1)} tokens/s, first token ${run.firstTokenMs.toFixed(0)} ms`;
+        progress(`${title}, ${servers[side].name}${repetition === 0 ? ' (warm-up)' : ''}: ${figures}`);
+        if (repetition > 0) runs[side].push(run);
+      }
+    }
+  } finally {
+    await Promise.all([servers.ours.stop(), servers.rival.stop()]);
+  }
+  const middle = (side: keyof Servers, figure: keyof AnswersTogether) => median(runs[side].map((run) => run[figure]));
+  const figures = (figure: keyof AnswersTogether) => ({ ours: middle('ours', figure), rival: middle('rival', figure) });
+  return [
+    comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures('tokensPerSecond'), rivalName: RIVAL }),
+    comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs'), rivalName: RIVAL }, 'lower'),
+  ];
+}
+
+function shortRequest(number: number, before: UserRequest['messages'] = []): UserRequest {
+  const content = `Case ${number}: what should a keeper note in the log after a night of fog, and why does it matter?`;
+  return { model: MODEL_NAME, messages: [...before, { role: 'user', content }], maxTokens: NEW_TOKENS };
+}
