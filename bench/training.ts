@@ -6,6 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { cacheFolder } from '../src/core/environment.js';
+import { findOneDnn } from '../src/native/onednn/library.js';
 import { contest, isMeasured, type Measured, type Standing } from './support/contest.js';
 import { type ContestantOptions, typescriptCommand } from './support/contestant.js';
 import { describeMachine } from './support/machine.js';
@@ -32,7 +33,7 @@ const START_SECONDS = 180;
 const RUN_SECONDS = 300;
 const MEBIBYTE = 2 ** 20;
 
-/** What `children/graph-step.ts` says of itself. */
+/** What the children say of themselves. */
 interface OurFacts {
   weightType: string;
   lanes: number;
@@ -59,11 +60,12 @@ if (modelPath === undefined) {
   const { python, reason } = await prepareRivals();
   for (const shape of SHAPES.filter(({ name }) => options.only === undefined || name === options.only)) {
     progress(titleOf(shape));
-    const { ours, rivals } = await contest(ourEntry(shape, modelPath), python === undefined ? [] : rivalEntries(shape, python), {
+    const [first, ...others] = ourEntries(shape, modelPath);
+    const { ours, rivals } = await contest(first, [...others, ...(python === undefined ? [] : rivalEntries(shape, python))], {
       warmups: 1,
       repetitions: Number(options.repetitions),
     });
-    cases.push(...casesOf(shape, ours, python === undefined ? [{ name: 'PyTorch', failure: reason }] : rivals));
+    cases.push(...casesOf(shape, ours, python === undefined ? [...rivals, { name: 'PyTorch', failure: reason }] : rivals));
     notes.push(noteOf(shape, ours, rivals));
   }
   printReport({ name: 'training', machine, cases, notes }, options.json);
@@ -77,15 +79,19 @@ async function prepareRivals(): Promise<{ python: string | undefined; reason: st
   }
 }
 
-function ourEntry({ prefixTokens, slots, slotTokens }: Shape, model: string): ContestantOptions {
-  const child = new URL('./children/graph-step.ts', import.meta.url);
+/** The step that a run would take here comes first, and is compared with the others. */
+function ourEntries({ prefixTokens, slots, slotTokens }: Shape, model: string): [ContestantOptions, ...ContestantOptions[]] {
   const sizes = [prefixTokens, slots, slotTokens, options.threads].map(String);
-  return {
-    name: 'graph step',
-    command: typescriptCommand(child, model, ...sizes),
+  const entry = (name: string, child: string, ...more: string[]): ContestantOptions => ({
+    name,
+    command: typescriptCommand(new URL(`./children/${child}`, import.meta.url), model, ...sizes, ...more),
     startSeconds: START_SECONDS,
     runSeconds: RUN_SECONDS,
-  };
+  });
+  const graph = entry('graph step', 'graph-step.ts');
+  const byGgml = entry('replica step with ggml', 'replica-step.ts', 'ggml');
+  if (findOneDnn().state !== 'found') return [graph, byGgml];
+  return [entry('replica step with oneDNN', 'replica-step.ts', 'onednn'), byGgml, graph];
 }
 
 function rivalEntries({ prefixTokens, slots, slotTokens }: Shape, python: string): ContestantOptions[] {
@@ -112,7 +118,7 @@ function casesOf(shape: Shape, ours: Measured, others: readonly Standing[]): Ben
     ...others.map((rival) => speedCase(shape, ours, rival)),
     ...memoryCases(shape, ours, fastest),
     ...productCases(shape, ours, rivals),
-    outsideCase(shape, ours),
+    ...outsideCases(shape, [ours, ...rivals]),
   ];
 }
 
@@ -159,7 +165,7 @@ function productCases(shape: Shape, ours: Measured, rivals: readonly Measured[])
     name: `fastest product in ${name}`,
     gigaflops: Math.max(...runs.map((run) => run['productGigaflops']!)),
   });
-  const engine = productSpeed('ggml', ours);
+  const engine = productSpeed(ours.name, ours);
   const all = [engine, ...rivals.map((rival) => productSpeed(rival.name, rival))];
   const peak = all.reduce((best, speed) => (speed.gigaflops > best.gigaflops ? speed : best));
   return [
@@ -176,15 +182,18 @@ function productCases(shape: Shape, ours: Measured, rivals: readonly Measured[])
   );
 }
 
-function outsideCase(shape: Shape, ours: Measured): BenchCase {
-  const outside = median(ours.runs.map((run) => 1 - run['graphMilliseconds']! / run.milliseconds));
-  return comparison({
-    case: `time outside native code, ${titleOf(shape)}`,
-    unit: '% of a step',
-    ours: outside * 100,
-    rival: null,
-    rivalName: 'no rival',
-  });
+/** Only the graph step's child can tell its own time from that of native code. */
+function outsideCases(shape: Shape, standings: readonly Measured[]): BenchCase[] {
+  const telling = standings.filter(({ runs }) => runs.every((run) => run['graphMilliseconds'] !== undefined));
+  return telling.map(({ name, runs }) =>
+    comparison({
+      case: `time of ${name} outside native code, ${titleOf(shape)}`,
+      unit: '% of a step',
+      ours: median(runs.map((run) => 1 - run['graphMilliseconds']! / run.milliseconds)) * 100,
+      rival: null,
+      rivalName: 'no rival',
+    }),
+  );
 }
 
 function stepMilliseconds({ runs }: Measured): number {

@@ -5,9 +5,8 @@ import { readModelConfig } from '../src/models/model-config.js';
 import { type KeyValueRows, runForward } from '../src/models/run-forward.js';
 import { GgmlType } from '../src/native/ggml.js';
 import { Backend } from '../src/tensor/backend.js';
-import { GraphStep } from '../src/training/graph-step.js';
 import type { Pack } from '../src/training/pack.js';
-import type { LossKind } from '../src/training/training-step.js';
+import type { LossKind, TrainingStep } from '../src/training/training-step.js';
 import {
   cosine,
   type Golden,
@@ -17,6 +16,7 @@ import {
   readGolden,
   rowsByLayer,
 } from './support/golden.js';
+import { BF16_OPERANDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
 
 const TOLERANCE = { logits: 1e-4, loss: 1e-5, gradient: 1e-5, adamLoss: 1e-4, adamRows: 1e-3, cosine: 0.999 };
 const KINDS: { kind: LossKind; name: 'token_mean' | 'entry_mean' }[] = [
@@ -36,8 +36,8 @@ describe.each(goldenNames())('%s', (name) => {
   });
   afterAll(() => model.dispose());
 
-  const newStep = (kind: LossKind, of = model) =>
-    new GraphStep(of, {
+  const newStep = ({ create }: StepKind, kind: LossKind, of = model) =>
+    create(of, {
       shape: goldenPack(golden).shape,
       keys: rowsByLayer(golden, 'cartridge.keys', rows),
       values: rowsByLayer(golden, 'cartridge.values', rows),
@@ -100,9 +100,15 @@ describe.each(goldenNames())('%s', (name) => {
     expect(largestDifference(logits, golden.tensors[expected]!)).toBeLessThan(TOLERANCE.logits);
   });
 
-  describe.each(KINDS)('$kind loss', ({ kind, name: golden_name }) => {
+  const cases = STEP_KINDS.flatMap((stepKind) => KINDS.map((loss) => ({ ...loss, stepKind, step: stepKind.name })));
+  describe.each(cases)('$step, $kind loss', ({ kind, name: golden_name, stepKind }) => {
+    let step: TrainingStep;
+    beforeAll(async () => {
+      step = await newStep(stepKind, kind);
+    });
+    afterAll(() => step.dispose());
+
     test('value, divergence and every gradient', async () => {
-      const step = newStep(kind);
       const { lossSum, klSum, normalizer } = await step.accumulate([goldenPack(golden)]);
       expect(Math.abs(lossSum / normalizer - golden.losses[golden_name]!)).toBeLessThan(TOLERANCE.loss);
       expect(Math.abs(klSum / normalizer - golden.losses[`${golden_name}_kl`]!)).toBeLessThan(TOLERANCE.loss);
@@ -117,11 +123,10 @@ describe.each(goldenNames())('%s', (name) => {
           expect(largestDifference(mean, expected[index]!) / largest).toBeLessThan(TOLERANCE.gradient);
         });
       }
-      step.dispose();
     });
 
     test('ten Adam steps', async () => {
-      const step = newStep(kind);
+      step.restore(step.state());
       const losses: number[] = [];
       const loss = async () => {
         const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
@@ -140,16 +145,18 @@ describe.each(goldenNames())('%s', (name) => {
           expect(largestDifference(layer, expectedRows[index]!)).toBeLessThan(TOLERANCE.adamRows);
         });
       }
-      step.dispose();
     });
   });
 
-  test.each([
-    ['BF16', GgmlType.BF16],
-    ['F16', GgmlType.F16],
-  ])('the gradient keeps its direction with %s products', async (_typeName, type) => {
+  // oneDNN takes weights of the type of its operands only.
+  const rounding = STEP_KINDS.filter(({ name: step }) => !step.includes('oneDNN')).flatMap((stepKind) => [
+    { step: stepKind.name, stepKind, typeName: 'BF16', type: GgmlType.BF16 },
+    { step: stepKind.name, stepKind, typeName: 'F16', type: GgmlType.F16 },
+  ]);
+  rounding.push({ step: BF16_OPERANDS.name, stepKind: BF16_OPERANDS, typeName: 'BF16', type: GgmlType.BF16 });
+  test.each(rounding)('$step: the gradient keeps its direction with $typeName products', async ({ stepKind, type }) => {
     const rounded = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
-    const step = newStep('token-mean', rounded);
+    const step = await newStep(stepKind, 'token-mean', rounded);
     await step.accumulate([goldenPack(golden)]);
     const gradients = step.gradients();
     for (const part of ['keys', 'values'] as const) {

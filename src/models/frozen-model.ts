@@ -8,8 +8,11 @@ import type { Backend } from '../tensor/backend.js';
 import type { FrozenMatrix, RopeSettings } from '../tensor/graph.js';
 import { type StoredTensor, TensorStore } from '../tensor/tensor-store.js';
 import type { GgufFile } from './gguf.js';
+import type { StoredMatrix } from './matrix-rows.js';
 import { layerTensorShapes, type ModelConfig, readModelConfig } from './model-config.js';
 import { WeightReader } from './weight-reader.js';
+
+const TOKEN_EMBEDDING = 'token_embd.weight';
 
 /** In which type the frozen matrices are multiplied: the file's own, or one ggml type for all. */
 export interface WeightTypes {
@@ -106,7 +109,12 @@ export class FrozenModel {
 
   /** Embeddings of tokens as f32, [tokens, embedding]. */
   embed(tokens: Int32Array): Float32Array {
-    return this.#reader.readRows('token_embd.weight', tokens);
+    return this.#reader.readRows(TOKEN_EMBEDDING, tokens);
+  }
+
+  /** Where the embeddings of tokens lie, [vocabulary, embedding], for threads that read them on their own. */
+  get embeddingTable(): StoredMatrix {
+    return this.#reader.locate(TOKEN_EMBEDDING);
   }
 
   async dispose(): Promise<void> {
@@ -177,7 +185,7 @@ function declareWeights(backend: Backend, config: ModelConfig, gguf: GgufFile, t
     vectors,
     layers,
     outputNorm: vector('output_norm.weight', config.embedding),
-    head: matrix(config.tiedEmbeddings ? 'token_embd.weight' : 'output.weight', config.embedding, config.vocabularySize),
+    head: matrix(config.tiedEmbeddings ? TOKEN_EMBEDDING : 'output.weight', config.embedding, config.vocabularySize),
     rope: {
       mode: config.traits.ropePairs === 'halves' ? 2 : 0,
       dimensions: config.headDimension,

@@ -1,9 +1,9 @@
-import { readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { CartridgesError } from '../core/errors.js';
 import type { Engine } from '../native/engine.js';
 import { dequantize } from '../native/tensor-types.js';
 import type { GgufFile, GgufTensor } from './gguf.js';
+import { readMatrixRows, type StoredMatrix, truncatedTensor } from './matrix-rows.js';
 
 /** Reads tensors of an open GGUF, as they are stored or as f32. */
 export class WeightReader {
@@ -26,7 +26,7 @@ export class WeightReader {
     const tensor = this.#tensor(name);
     const bytes = new Uint8Array(tensor.byteLength);
     const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, tensor.offset);
-    if (bytesRead !== bytes.length) throw truncated(this.#gguf.path, name);
+    if (bytesRead !== bytes.length) throw truncatedTensor(this.#gguf.path, name);
     return bytes;
   }
 
@@ -41,21 +41,14 @@ export class WeightReader {
     );
   }
 
-  /**
-   * Rows of a matrix as f32, [rows.length, columns]. Each is read from the file where it lies: the token embedding of the
-   * student needs a few hundred rows a step and no copy in memory.
-   */
+  /** Rows of a matrix as f32, [rows.length, columns], read from the file where they lie. */
   readRows(name: string, rows: Int32Array): Float32Array {
-    const tensor = this.#tensor(name);
-    const [columns = 1, count = 1] = tensor.shape;
-    const rowBytes = tensor.byteLength / count;
-    const bytes = new Uint8Array(rowBytes * rows.length);
-    rows.forEach((row, index) => {
-      if (row < 0 || row >= count) throw new CartridgesError('INTERNAL', `row ${row} of ${name}, which has ${count}`);
-      const read = readSync(this.#file.fd, bytes, index * rowBytes, rowBytes, tensor.offset + row * rowBytes);
-      if (read !== rowBytes) throw truncated(this.#gguf.path, name);
-    });
-    return dequantize(this.#engine, tensor.type, bytes, columns * rows.length);
+    return readMatrixRows(this.#engine, this.#file.fd, this.locate(name), rows);
+  }
+
+  /** Where a tensor lies, for a thread that reads it on its own. */
+  locate(name: string): StoredMatrix {
+    return { path: this.#gguf.path, tensor: this.#tensor(name) };
   }
 
   async close(): Promise<void> {
@@ -67,10 +60,4 @@ export class WeightReader {
     if (!tensor) throw new CartridgesError('INVALID_MODEL', `${this.#gguf.path}: the tensor ${name} is missing`);
     return tensor;
   }
-}
-
-function truncated(path: string, name: string): CartridgesError {
-  return new CartridgesError('INVALID_MODEL', `${path} ends inside the tensor ${name}`, {
-    hint: 'the file changed or is incomplete',
-  });
 }

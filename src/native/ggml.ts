@@ -89,6 +89,7 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_get_rows_back: base<(ctx: Context, gradient: T, ids: T, shape: T) => T>(
       'void *ggml_get_rows_back(void *ctx, void *dy, void *ids, void *shape)',
     ),
+    ggml_cpy: binary('ggml_cpy'),
     ggml_set_rows: base<(ctx: Context, a: T, rows: T, ids: T) => T>(
       'void *ggml_set_rows(void *ctx, void *a, void *rows, void *ids)',
     ),
@@ -134,6 +135,13 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
 
     ggml_backend_alloc_ctx_tensors_from_buft: base<(ctx: Context, type: GgmlBufferType) => GgmlBuffer | null>(
       'void *ggml_backend_alloc_ctx_tensors_from_buft(void *ctx, void *buft)',
+    ),
+    ggml_backend_alloc_buffer: base<(backend: GgmlBackend, bytes: number) => GgmlBuffer | null>(
+      'void *ggml_backend_alloc_buffer(void *backend, size_t bytes)',
+    ),
+    ggml_backend_buffer_get_base: base<(buffer: GgmlBuffer) => bigint>('void *ggml_backend_buffer_get_base(void *buffer)'),
+    ggml_backend_buffer_clear: base<(buffer: GgmlBuffer, value: number) => void>(
+      'void ggml_backend_buffer_clear(void *buffer, uint8_t value)',
     ),
     ggml_backend_buffer_free: base<(buffer: GgmlBuffer) => void>('void ggml_backend_buffer_free(void *buffer)'),
     ggml_backend_buffer_get_size: base<(buffer: GgmlBuffer) => number | bigint>(

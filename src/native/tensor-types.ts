@@ -1,12 +1,11 @@
 import { CartridgesError } from '../core/errors.js';
-import type { Engine } from './engine.js';
-import { GgmlType } from './ggml.js';
+import { type Ggml, GgmlType } from './ggml.js';
 import { koffi } from './koffi.js';
 
 const toFloatPrototype = koffi.proto('void cartridges_to_float(const void *source, void *target, int64_t count)');
 
 /** Dequantises `count` values of a ggml type into f32. Throws `UNSUPPORTED_MODEL` for a type without a conversion. */
-export function dequantize(engine: Engine, type: number, bytes: Uint8Array, count: number): Float32Array {
+export function dequantize(engine: { ggml: Ggml }, type: number, bytes: Uint8Array, count: number): Float32Array {
   if (type === GgmlType.F32) return new Float32Array(bytes.slice().buffer, 0, count);
   const traits = koffi.decode(engine.ggml.ggml_get_type_traits(type), 'ggml_type_traits') as {
     to_float: bigint | null;
@@ -20,7 +19,7 @@ export function dequantize(engine: Engine, type: number, bytes: Uint8Array, coun
 }
 
 /** Converts f32 rows of `perRow` values into a ggml type; the bytes are as ggml stores them. */
-export function quantize(engine: Engine, type: number, values: Float32Array, perRow: number): Uint8Array {
+export function quantize(engine: { ggml: Ggml }, type: number, values: Float32Array, perRow: number): Uint8Array {
   if (type === GgmlType.F32) return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   if (type === GgmlType.F16 || type === GgmlType.BF16) {
     const halves = new Uint16Array(values.length);

@@ -23,6 +23,7 @@ import {
   type ProductTypeName,
   profileDevice,
 } from '../tensor/device-profile.js';
+import { type EngineTuning, readTuning } from './engine-tuning.js';
 
 export interface ModelSessionOptions {
   /** A GGUF, `org/name[:file]` in the Hugging Face cache, or `pocket`. */
@@ -46,6 +47,7 @@ interface Parts {
   framing: ChatFraming;
   prompts: PromptSet;
   recommendations: ModelRecommendations;
+  tuning?: EngineTuning;
 }
 
 /**
@@ -61,6 +63,8 @@ export class ModelSession {
   readonly framing: ChatFraming;
   readonly prompts: PromptSet;
   readonly recommendations: ModelRecommendations;
+  /** What `cartridges tune` measured to be fastest here, if it was run for this model. */
+  readonly tuning: EngineTuning | undefined;
   readonly #options: ModelSessionOptions;
   #backend: Backend | undefined;
   #student: FrozenModel | undefined;
@@ -76,6 +80,7 @@ export class ModelSession {
     this.framing = parts.framing;
     this.prompts = parts.prompts;
     this.recommendations = parts.recommendations;
+    this.tuning = parts.tuning;
   }
 
   /** Opens a model. Throws `FILE_NOT_FOUND`, `INVALID_MODEL`, `UNSUPPORTED_MODEL` or `CANCELLED`. */
@@ -86,9 +91,12 @@ export class ModelSession {
     const fingerprint = fingerprintOf(gguf, await hashWeights(gguf, cacheFolder(), run));
     const prompts = await loadPromptSet(path);
     const recommendations = await readModelRecommendations(path);
-    const languageModel = await LanguageModel.load({ ...options, modelPath: path, ...run });
+    const tuning = await readTuning(fingerprint.weightsHash);
+    const { extraBuffers = true } = tuning ?? {};
+    const languageModel = await LanguageModel.load({ ...options, modelPath: path, extraBuffers, ...run });
     const framing = createFraming(gguf, languageModel.tokenizer);
-    return new ModelSession(options, { path, gguf, config, fingerprint, languageModel, framing, prompts, recommendations });
+    const parts = { path, gguf, config, fingerprint, languageModel, framing, prompts, recommendations };
+    return new ModelSession(options, { ...parts, ...(tuning && !languageModel.usesGpu && { tuning }) });
   }
 
   get tokenizer(): LlamaTokenizer {
@@ -100,17 +108,33 @@ export class ModelSession {
     return this.#profile;
   }
 
+  /** An engine with the given settings, then the tuned ones, then defaults. A number of threads that the user named stays. */
   createEngine(settings: EngineSettings): Promise<InferenceEngine> {
+    const { extraBuffers: _, threads, decodeThreads, batchTokens = 0, ...tuned } = this.tuning ?? {};
     const isSmall = this.gguf.fileSize < SMALL_MODEL_BYTES && !this.languageModel.usesGpu;
-    return this.languageModel.createContext({ ...(isSmall && { threads: 1 }), ...settings });
+    const usual = threads === undefined ? { ...(isSmall && { threads: 1 }) } : { threads, decodeThreads };
+    return this.languageModel.createContext({
+      ...tuned,
+      ...(batchTokens > 0 && { batchTokens: Math.max(batchTokens, settings.maxRequests ?? 0) }),
+      ...((this.#options.threads ?? 0) === 0 && usual),
+      ...settings,
+    });
   }
 
-  /** The frozen model that a cartridge is trained in front of, loaded once in the type that the device multiplies fastest. */
-  async student(weightType: 'auto' | ProductTypeName = 'auto', run: RunOptions = {}): Promise<FrozenModel> {
-    if (this.#student) return this.#student;
+  /** Where the student computes. */
+  get backend(): Backend {
     this.#backend ??= new Backend(this.#options);
-    const types = await this.#weightTypes(this.#backend, weightType);
-    this.#student = await FrozenModel.load(this.#backend, this.gguf, types, run);
+    return this.#backend;
+  }
+
+  /**
+   * The frozen model that a cartridge is trained in front of, loaded once: in the given types, or by default in the one that the
+   * device multiplies fastest.
+   */
+  async student(weights: 'auto' | ProductTypeName | WeightTypes = 'auto', run: RunOptions = {}): Promise<FrozenModel> {
+    if (this.#student) return this.#student;
+    const types = typeof weights === 'string' ? await this.#weightTypes(this.backend, weights) : weights;
+    this.#student = await FrozenModel.load(this.backend, this.gguf, types, run);
     return this.#student;
   }
 

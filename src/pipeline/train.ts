@@ -14,12 +14,15 @@ import { makeExamples, type TrainingExample } from '../training/examples.js';
 import { GraphStep } from '../training/graph-step.js';
 import type { Pack, PackShape } from '../training/pack.js';
 import { choosePackShape, dealIntoPacks, fillPack } from '../training/packing.js';
+import { ReplicaStep } from '../training/replica/replica-step.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
+import type { LossKind, TrainingStep } from '../training/training-step.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { type InitialRows, prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
 import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
 import type { Settings } from './settings.js';
+import { chooseTrainingStep, type StepChoice } from './training-step-choice.js';
 
 export interface TrainCartridgeOptions extends RunOptions {
   session: ModelSession;
@@ -61,14 +64,17 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
 export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
   const started = performance.now();
   const data = await loadTrainingData(options);
-  const step = await createStep(options, data);
+  const { session, settings } = options;
+  const choice = await chooseTrainingStep(session.backend, session.config, settings, options);
+  const step = await createStep(options, data, choice);
   try {
     const loop = await planLoop(options, data, step, started);
-    const checkpoints = new CheckpointFile(join(options.folder, 'checkpoint.safetensors'), describeRun(options, data, loop));
-    const result = await runLoop(options, data, step, loop, started, checkpoints);
+    const plan = { loop, computation: describeComputation(choice, session, settings) };
+    const checkpoints = new CheckpointFile(join(options.folder, 'checkpoint.safetensors'), describeRun(options, data, plan));
+    const result = await runLoop(options, data, step, plan, started, checkpoints);
     const { training, validation, supervisedTokens } = data;
     const conversations = training.length + validation.length;
-    const cartridge = toCartridge(options, data, loop, result);
+    const cartridge = toCartridge(options, data, plan, result);
     return { cartridge, result, conversations, supervisedTokens, discardCheckpoint: () => checkpoints.remove() };
   } finally {
     step.dispose();
@@ -106,18 +112,21 @@ async function loadTrainingData(options: TrainCartridgeOptions): Promise<Trainin
   };
 }
 
-async function createStep(options: TrainCartridgeOptions, { initialRows, shape }: TrainingData): Promise<GraphStep> {
+async function createStep(
+  options: TrainCartridgeOptions,
+  { initialRows, shape }: TrainingData,
+  choice: StepChoice,
+): Promise<TrainingStep> {
   const { session, settings, onProgress } = options;
-  const student = await session.student(settings.training.weightType, options);
-  const initial = await initialRows.compute(student, options);
-  const step = new GraphStep(student, {
-    shape,
-    keys: initial.keys,
-    values: initial.values,
-    frozenCount: settings.training.frozenTokens,
-    loss: settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean',
-    gradientClip: settings.training.gradientClip,
-  });
+  const student = await session.student(choice.step === 'graph' ? settings.training.weightType : choice.weights, options);
+  const { keys, values } = await initialRows.compute(student, options);
+  const { frozenTokens: frozenCount, gradientClip } = settings.training;
+  const loss: LossKind = settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean';
+  const stepOptions = { shape, keys, values, frozenCount, loss, gradientClip };
+  const step =
+    choice.step === 'graph'
+      ? new GraphStep(student, stepOptions)
+      : await ReplicaStep.create(student, { ...stepOptions, ...choice });
   const teacher = `libllama's copy of the model ${(session.gguf.fileSize / 2 ** 20).toFixed(1)} MiB`;
   onProgress?.({ kind: 'note', stage: 'train', message: `memory planned ${step.plan.description}; beside it ${teacher}` });
   return step;
@@ -132,7 +141,7 @@ interface LoopPlan {
 async function planLoop(
   options: TrainCartridgeOptions,
   data: TrainingData,
-  step: GraphStep,
+  step: TrainingStep,
   started: number,
 ): Promise<TrainSettings> {
   const { settings, folder, maxSeconds } = options;
@@ -160,15 +169,15 @@ function loopSettings({ steps, packsPerStep }: LoopPlan, data: TrainingData, set
 async function runLoop(
   options: TrainCartridgeOptions,
   data: TrainingData,
-  step: GraphStep,
-  loop: TrainSettings,
+  step: TrainingStep,
+  { loop, computation }: RunPlan,
   started: number,
   checkpoints: CheckpointFile,
 ): Promise<TrainResult> {
   const { settings, folder, maxSeconds, onProgress } = options;
   const { training, validation, shape, tokenCount } = data;
   if (!options.resume) await checkpoints.remove();
-  const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, ...loop } });
+  const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, ...loop, ...computation } });
   const message = `${loop.steps} steps of ${loop.packsPerStep} packs, ${tokenCount} rows`;
   onProgress?.({ kind: 'start', stage: 'train', message, total: loop.steps });
   const deadline = maxSeconds === undefined ? {} : { deadline: started + maxSeconds * 1000 };
@@ -183,7 +192,7 @@ async function runLoop(
 function describeRun(
   { session, settings }: TrainCartridgeOptions,
   data: TrainingData,
-  loop: TrainSettings,
+  { loop, computation }: RunPlan,
 ): Record<string, unknown> {
   return {
     dataset: data.contentHash,
@@ -192,11 +201,30 @@ function describeRun(
     training: { ...settings.training, tokens: data.tokenCount },
     loop,
     shape: data.shape,
-    weights: weightTypeOf(session, settings),
+    ...computation,
   };
 }
 
-function toCartridge(options: TrainCartridgeOptions, data: TrainingData, loop: TrainSettings, result: TrainResult): Cartridge {
+/** How the steps of a run are computed: what another rounding would come from. */
+interface Computation {
+  step: StepChoice['step'];
+  weights: string;
+  products?: string;
+  workers?: number;
+}
+
+interface RunPlan {
+  loop: TrainSettings;
+  computation: Computation;
+}
+
+function describeComputation(choice: StepChoice, session: ModelSession, { training }: Settings): Computation {
+  if (choice.step === 'graph') return { step: 'graph', weights: session.profile?.chosen.name ?? training.weightType };
+  const { products, workers, weightType: weights } = choice;
+  return { step: 'replica', weights, products: products.provider, workers };
+}
+
+function toCartridge(options: TrainCartridgeOptions, data: TrainingData, plan: RunPlan, result: TrainResult): Cartridge {
   const { session, corpus, settings } = options;
   const { best, steps, bestStep, validationKl, supervisedTokens } = result;
   return {
@@ -213,14 +241,10 @@ function toCartridge(options: TrainCartridgeOptions, data: TrainingData, loop: T
       ...(data.initialRows.parent && { parents: [data.initialRows.parent] }),
       corpus: { name: corpus.name, tokens: corpus.tokens, contentHash: corpus.contentHash },
       dataset: { contentHash: data.contentHash, conversations: data.training.length, validation: data.validation.length },
-      training: { ...loop, loss: settings.training.loss, supervisedTokens, weights: weightTypeOf(session, settings) },
+      training: { ...plan.loop, ...plan.computation, loss: settings.training.loss, supervisedTokens },
       result: { steps, bestStep, validationKl: Number.isNaN(validationKl) ? null : validationKl },
     },
   };
-}
-
-function weightTypeOf(session: ModelSession, settings: Settings): string {
-  return session.profile?.chosen.name ?? settings.training.weightType;
 }
 
 function splitExamples(conversations: Conversation[], { session, settings, onProgress }: TrainCartridgeOptions) {
@@ -248,7 +272,12 @@ function splitExamples(conversations: Conversation[], { session, settings, onPro
  * With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. Where
  * time is short, steps become smaller before they become few: a cartridge needs many updates more than it needs exact ones.
  */
-async function affordableLoop(step: GraphStep, measured: readonly Pack[], wanted: LoopPlan, deadline: number): Promise<LoopPlan> {
+async function affordableLoop(
+  step: TrainingStep,
+  measured: readonly Pack[],
+  wanted: LoopPlan,
+  deadline: number,
+): Promise<LoopPlan> {
   const ENOUGH_STEPS = 100;
   // A share is kept for validation and for the machine being slower later.
   const USABLE_SHARE = 0.85;

@@ -36,22 +36,10 @@ export class Adam {
     gradientScale: number,
     learningRate: number,
   ): void {
-    const { beta1, beta2, epsilon } = this.#settings;
-    const step = ++this.#state.step;
-    const correction1 = 1 - beta1 ** step;
-    const correction2 = 1 - beta2 ** step;
+    const update = { settings: this.#settings, step: ++this.#state.step, gradientScale, learningRate };
     parameters.forEach((values, index) => {
-      const gradient = gradients[index]!;
-      const first = this.#state.first[index]!;
-      const second = this.#state.second[index]!;
-      for (let i = this.#frozen; i < values.length; i++) {
-        const g = gradient[i]! * gradientScale;
-        const m = beta1 * first[i]! + (1 - beta1) * g;
-        const v = beta2 * second[i]! + (1 - beta2) * g * g;
-        first[i] = m;
-        second[i] = v;
-        values[i]! -= (learningRate * (m / correction1)) / (Math.sqrt(v / correction2) + epsilon);
-      }
+      const moments = { first: this.#state.first[index]!, second: this.#state.second[index]! };
+      updateWithAdam(values, gradients[index]!, moments, this.#frozen, update);
     });
   }
 
@@ -62,6 +50,34 @@ export class Adam {
 
   restore(state: AdamState): void {
     this.#state = { step: state.step, first: copyAll(state.first), second: copyAll(state.second) };
+  }
+}
+
+/** What one update has the same for all parameters; `step` counts from 1. */
+export interface AdamUpdate {
+  settings: AdamSettings;
+  step: number;
+  gradientScale: number;
+  learningRate: number;
+}
+
+/** One update of an array of parameters and its moments, in place, from the value number `frozen` on. */
+export function updateWithAdam(
+  values: Float32Array,
+  gradient: Float32Array,
+  { first, second }: { first: Float32Array; second: Float32Array },
+  frozen: number,
+  { settings: { beta1, beta2, epsilon }, step, gradientScale, learningRate }: AdamUpdate,
+): void {
+  const correction1 = 1 - beta1 ** step;
+  const correction2 = 1 - beta2 ** step;
+  for (let i = frozen; i < values.length; i++) {
+    const g = gradient[i]! * gradientScale;
+    const m = beta1 * first[i]! + (1 - beta1) * g;
+    const v = beta2 * second[i]! + (1 - beta2) * g * g;
+    first[i] = m;
+    second[i] = v;
+    values[i]! -= (learningRate * (m / correction1)) / (Math.sqrt(v / correction2) + epsilon);
   }
 }
 

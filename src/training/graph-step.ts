@@ -1,27 +1,24 @@
-import { CartridgesError, throwIfAborted } from '../core/errors.js';
+import { throwIfAborted } from '../core/errors.js';
 import type { FrozenModel } from '../models/frozen-model.js';
-import { Adam, type AdamSettings, DEFAULT_ADAM } from '../tensor/adam.js';
+import { Adam, DEFAULT_ADAM } from '../tensor/adam.js';
 import { GraphLane } from './graph-lane.js';
-import type { Pack, PackShape } from './pack.js';
+import type { Pack } from './pack.js';
+import {
+  clipFactor,
+  countRows,
+  describePlan,
+  LOGIT_CHUNK_BYTES,
+  nothingAccumulated,
+  type StepOptions,
+  stepLoss,
+} from './step-options.js';
 import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from './training-step.js';
 
-export interface GraphStepOptions {
-  shape: PackShape;
-  /** Rows to start from, per layer [p, Hkv, D]; copied. */
-  keys: readonly Float32Array[];
-  values: readonly Float32Array[];
-  frozenCount: number;
-  loss?: LossKind;
-  /** Upper bound of the gradient's norm; 0 does not clip. */
-  gradientClip?: number;
-  adam?: AdamSettings;
-  /** Logits exist for this many bytes at a time in each lane. */
-  logitChunkBytes?: number;
+export interface GraphStepOptions extends StepOptions {
   /** Packs that are computed side by side on a processor. */
   lanes?: number;
 }
 
-const LOGIT_CHUNK_BYTES = 32 << 20;
 /** Calls that Node runs beside each other (its thread pool): more lanes would only wait. */
 const MAX_LANES = 4;
 
@@ -42,11 +39,10 @@ export class GraphStep implements TrainingStep {
   #rowsChanged = true;
 
   constructor(model: FrozenModel, options: GraphStepOptions) {
-    const { layers, kvHeads, headDimension } = model.config;
-    const rowValues = kvHeads * headDimension;
-    const tokenCount = checkRows(options, layers, rowValues);
+    const { kvHeads, headDimension } = model.config;
+    const tokenCount = countRows(options, model.config);
     this.#model = model;
-    this.#frozenValues = options.frozenCount * rowValues;
+    this.#frozenValues = options.frozenCount * kvHeads * headDimension;
     this.#loss = options.loss ?? 'token-mean';
     this.#gradientClip = options.gradientClip ?? 0;
     this.#rows = [...options.keys, ...options.values].map((rows) => rows.slice());
@@ -73,11 +69,11 @@ export class GraphStep implements TrainingStep {
   }
 
   async update(learningRate: number): Promise<{ gradientNorm: number }> {
-    if (this.#normalizer === 0) throw new CartridgesError('INTERNAL', 'an update without a supervised token');
+    if (this.#normalizer === 0) throw nothingAccumulated();
     const gradients = this.#sumGradients();
     const scale = 1 / this.#normalizer;
     const gradientNorm = Math.sqrt(sumOfSquares(gradients)) * scale;
-    const clip = this.#gradientClip > 0 && gradientNorm > this.#gradientClip ? this.#gradientClip / gradientNorm : 1;
+    const clip = clipFactor(gradientNorm, this.#gradientClip);
     this.#adam.update(this.#rows, gradients, scale * clip, learningRate);
     this.#clearGradients();
     this.#rowsChanged = true;
@@ -123,10 +119,11 @@ export class GraphStep implements TrainingStep {
     );
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed) throw failed.reason;
-    const lossSum = losses.reduce((sum, loss) => sum + loss, 0);
-    const klSum = packs.reduce((sum, pack) => sum + pack.weightedLogprobSum, lossSum);
-    const counted = this.#loss === 'token-mean' ? 'supervisedTokens' : 'entries';
-    return { lossSum, klSum, normalizer: packs.reduce((sum, pack) => sum + pack[counted], 0) };
+    return stepLoss(
+      packs,
+      losses.reduce((sum, loss) => sum + loss, 0),
+      this.#loss,
+    );
   }
 
   /** The first lane's arrays with the others added, frozen rows zero. Copies. */
@@ -156,28 +153,14 @@ export class GraphStep implements TrainingStep {
   #describePlan(): { bytes: number; description: string } {
     const cartridge = this.#rows.reduce((sum, rows) => sum + rows.byteLength, 0);
     const sizes = this.#lanes.map((lane) => lane.byteLengths);
-    const parts = {
+    return describePlan({
       weights: this.#model.byteLength,
       'intermediate results': sizes.reduce((sum, { results }) => sum + results, 0),
       inputs: sizes.reduce((sum, { inputs }) => sum + inputs, 0),
       // Rows and two moments, and in each lane the gradient; the rows on the device are among the inputs.
       'cartridge and optimiser': cartridge * (3 + this.#lanes.length),
-    };
-    const bytes = Object.values(parts).reduce((sum, part) => sum + part, 0);
-    const mebibytes = (count: number) => `${(count / 2 ** 20).toFixed(1)} MiB`;
-    const description = Object.entries(parts)
-      .map(([name, count]) => `${name} ${mebibytes(count)}`)
-      .join(', ');
-    return { bytes, description: `${mebibytes(bytes)}: ${description}` };
+    });
   }
-}
-
-function checkRows(options: GraphStepOptions, layers: number, rowValues: number): number {
-  const tokenCount = (options.keys[0]?.length ?? 0) / rowValues;
-  const fits = (rows: readonly Float32Array[]) =>
-    rows.length === layers && rows.every((row) => row.length === tokenCount * rowValues);
-  if (tokenCount > 0 && Number.isInteger(tokenCount) && fits(options.keys) && fits(options.values)) return tokenCount;
-  throw new CartridgesError('INTERNAL', 'the rows of the cartridge do not fit the model');
 }
 
 function sumOfSquares(arrays: readonly Float32Array[]): number {

@@ -30,8 +30,8 @@ export interface StepLoss {
  * One training step of a cartridge in front of a frozen model. The kind of loss, the frozen rows and Adam's constants are
  * fixed at creation, as is the shape of the packs. One call at a time.
  *
- * A step has `lanes` that compute side by side, a pack each: several packs in one call keep them all busy. Results do not depend
- * on which lane is faster: pack i goes to lane i mod `lanes`, and sums are made in the order of the lanes.
+ * A step has `lanes` that compute side by side, a pack or a part of one each: several packs in one call keep them all busy.
+ * Results do not depend on which lane is faster: work is dealt to lanes in a fixed order, and sums are made in theirs.
  */
 export interface TrainingStep {
   /** What the step takes in memory, computed before the first call. */

@@ -2,6 +2,7 @@ import type { Command } from '@commander-js/extra-typings';
 import { CartridgesError } from '../../core/errors.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import type { DoctorReport } from '../../pipeline/doctor.js';
+import type { ProductsSpeed } from '../../tensor/products/product-trial.js';
 import { formatTable } from '../format.js';
 import { withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
@@ -24,7 +25,7 @@ export function addDoctorCommand(program: Command, terminal: Terminal): void {
 }
 
 function describe(report: DoctorReport): string {
-  const { machine, engine, devices, products, models, folders, advice } = report;
+  const { machine, engine, devices, products, training, models, folders, advice } = report;
   const rows = [
     ['cartridges', `${report.version} on Node ${report.node}`],
     ['processor', `${machine.processor}, ${machine.processors} threads`],
@@ -32,6 +33,8 @@ function describe(report: DoctorReport): string {
     ['engine', engine ? `llama.cpp ${engine.llama}, ggml ${engine.ggml}` : 'not found'],
     ...devices.map((device) => ['device', `${device.name}: ${device.description}, ${formatBytes(device.memoryBytes)}`]),
     ...(products ? [['products', `${products.measured.map(speed).join(', ')}; training uses ${products.chosen}`]] : []),
+    ...(training ? [['one core', training.measured.map(coreSpeed).join(', ')]] : []),
+    ['oneDNN', training?.oneDnn ?? 'not found'],
     ['models', models.join(', ')],
     ['caches', `${folders.cache}, ${folders.hub}`],
   ];
@@ -41,4 +44,9 @@ function describe(report: DoctorReport): string {
 
 function speed({ name, bufferType, gigaflops }: { name: string; bufferType?: string; gigaflops: number }): string {
   return `${name}${bufferType ? ` in ${bufferType}` : ''} ${gigaflops.toFixed(0)} GFLOPS`;
+}
+
+function coreSpeed({ products, weightType, gigaflops, implementations }: ProductsSpeed): string {
+  const code = products.provider === 'oneDNN' ? ` (${implementations.join(', ')})` : '';
+  return `${products.provider} ${weightType} ${gigaflops.toFixed(0)} GFLOPS${code}`;
 }

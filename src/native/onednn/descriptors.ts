@@ -1,0 +1,42 @@
+/** Addresses of oneDNN's objects, kept apart by a brand as ggml's are (`handles.ts`). */
+declare const brand: unique symbol;
+export type DnnlEngine = bigint & { readonly [brand]: 'dnnl_engine' };
+export type DnnlStream = bigint & { readonly [brand]: 'dnnl_stream' };
+export type DnnlMemory = bigint & { readonly [brand]: 'dnnl_memory' };
+export type DnnlPrimitive = bigint & { readonly [brand]: 'dnnl_primitive' };
+export type DnnlPrimitiveDescriptor = bigint & { readonly [brand]: 'dnnl_primitive_desc' };
+export type DnnlAttributes = bigint & { readonly [brand]: 'dnnl_primitive_attr' };
+export type DnnlPostOps = bigint & { readonly [brand]: 'dnnl_post_ops' };
+/** `dnnl_memory_desc_t`: a handle in 3.x, in 2.x a struct of the caller. */
+export type DnnlMemoryDescriptor = bigint | Uint8Array;
+
+/** `dnnl_data_type_t` */
+export const DataType = { BF16: 2, F32: 3 } as const;
+/** `dnnl_prop_kind_t`, equal in 2.x and 3.x. */
+export const Propagation = { FORWARD_TRAINING: 64, FORWARD_INFERENCE: 96 } as const;
+/** `dnnl_alg_kind_t`, those that are equal in 2.x and 3.x; swish is not. */
+export const Algorithm = { BINARY_MUL: 0x1fff1, SOFTMAX_ACCURATE: 0x30000 } as const;
+/** `DNNL_ARG_…`: what an argument of a primitive is. */
+export const Argument = { SRC: 1, SRC_1: 2, DST: 17, WEIGHTS: 33, DIFF_SRC: 129, DIFF_DST: 145 } as const;
+
+/**
+ * Where the APIs of 2.x and 3.x differ: how the descriptor of a primitive is made. Elsewhere names, signatures and numbers
+ * agree (`bindings.ts`).
+ */
+export interface DescriptorApi {
+  memory(dimensions: readonly number[], strides: readonly number[], type: number): DnnlMemoryDescriptor;
+  /** c = a · b, batched over the outer dimensions. */
+  matmul(
+    engine: DnnlEngine,
+    a: DnnlMemoryDescriptor,
+    b: DnnlMemoryDescriptor,
+    c: DnnlMemoryDescriptor,
+    attributes: DnnlAttributes | null,
+  ): DnnlPrimitiveDescriptor;
+  softmax(engine: DnnlEngine, x: DnnlMemoryDescriptor, y: DnnlMemoryDescriptor, axis: number): DnnlPrimitiveDescriptor;
+  swish(engine: DnnlEngine, x: DnnlMemoryDescriptor, propagation: number): DnnlPrimitiveDescriptor;
+  swishBackward(engine: DnnlEngine, x: DnnlMemoryDescriptor, forward: DnnlPrimitiveDescriptor): DnnlPrimitiveDescriptor;
+  multiply(engine: DnnlEngine, x: DnnlMemoryDescriptor): DnnlPrimitiveDescriptor;
+  /** Makes what follows add its result to what lies there. */
+  appendSum(postOps: DnnlPostOps): void;
+}

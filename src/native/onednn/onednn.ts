@@ -1,0 +1,160 @@
+import { CartridgesError } from '../../core/errors.js';
+import {
+  Argument,
+  type DnnlAttributes,
+  type DnnlEngine,
+  type DnnlMemory,
+  type DnnlMemoryDescriptor,
+  type DnnlPrimitive,
+  type DnnlPrimitiveDescriptor,
+  type DnnlStream,
+  Propagation,
+} from './descriptors.js';
+import type { OneDnnLibrary } from './library.js';
+import { created, requireSuccess } from './status.js';
+
+const CPU = 1;
+const IN_ORDER = 1;
+/** `dnnl_query_impl_info_str` */
+const QUERY_IMPLEMENTATION = 8;
+
+/** A primitive that is ready to run on the memory at the given addresses. */
+export interface OneDnnKernel {
+  run(...addresses: bigint[]): void;
+  /** oneDNN's name of the code behind it, for example `brg:avx2`; names with `ref` are reference code, tens of times slower. */
+  implementation: string;
+}
+
+/**
+ * oneDNN's primitives for one thread: made once for fixed shapes, run as often as wanted on memory anywhere in the process.
+ * A call returns when its work is done. Owns all that it made; {@link OneDnn.dispose} frees it.
+ */
+export class OneDnn {
+  readonly version: string;
+  readonly #library: OneDnnLibrary;
+  readonly #engine: DnnlEngine;
+  readonly #stream: DnnlStream;
+  readonly #primitives: DnnlPrimitive[] = [];
+  readonly #memories: DnnlMemory[] = [];
+  readonly #sumAttributes: DnnlAttributes;
+
+  constructor(library: OneDnnLibrary) {
+    const { bindings } = library;
+    this.#library = library;
+    this.version = library.version;
+    this.#engine = created('dnnl_engine_create', bindings.dnnl_engine_create, CPU, 0);
+    this.#stream = created('dnnl_stream_create', bindings.dnnl_stream_create, this.#engine, IN_ORDER);
+    this.#sumAttributes = this.#createSumAttributes();
+  }
+
+  /** Describes memory: dimensions outermost first, strides in elements, a `dnnl_data_type_t`. */
+  describe(dimensions: readonly number[], strides: readonly number[], type: number): DnnlMemoryDescriptor {
+    return this.#library.descriptors.memory(dimensions, strides, type);
+  }
+
+  /** Runs with the addresses of a, b and c: c = a · b, or c += a · b. */
+  matmul(a: DnnlMemoryDescriptor, b: DnnlMemoryDescriptor, c: DnnlMemoryDescriptor, accumulate: boolean): OneDnnKernel {
+    const attributes = accumulate ? this.#sumAttributes : null;
+    const descriptor = this.#library.descriptors.matmul(this.#engine, a, b, c, attributes);
+    return this.#kernel(descriptor, [Argument.SRC, Argument.WEIGHTS, Argument.DST], [a, b, c]);
+  }
+
+  /** Runs with the addresses of source and target, which may differ in strides and type. */
+  reorder(source: DnnlMemoryDescriptor, target: DnnlMemoryDescriptor): OneDnnKernel {
+    const { dnnl_reorder_primitive_desc_create: create } = this.#library.bindings;
+    const descriptor = created<DnnlPrimitiveDescriptor, Parameters<typeof create> extends [unknown, ...infer R] ? R : never>(
+      'dnnl_reorder_primitive_desc_create',
+      create,
+      source,
+      this.#engine,
+      target,
+      this.#engine,
+      null,
+    );
+    return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [source, target]);
+  }
+
+  /** Runs with the addresses of x and y, which may be the same. */
+  softmax(x: DnnlMemoryDescriptor, y: DnnlMemoryDescriptor, axis: number): OneDnnKernel {
+    const descriptor = this.#library.descriptors.softmax(this.#engine, x, y, axis);
+    return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [x, y]);
+  }
+
+  /** Runs with the addresses of x and y = x · sigmoid(x). */
+  swish(x: DnnlMemoryDescriptor): OneDnnKernel {
+    const descriptor = this.#library.descriptors.swish(this.#engine, x, Propagation.FORWARD_INFERENCE);
+    return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [x, x]);
+  }
+
+  /** Runs with the addresses of x, the gradient of y, and the gradient of x. */
+  swishBackward(x: DnnlMemoryDescriptor): OneDnnKernel {
+    const forward = this.#library.descriptors.swish(this.#engine, x, Propagation.FORWARD_TRAINING);
+    const descriptor = this.#library.descriptors.swishBackward(this.#engine, x, forward);
+    this.#library.bindings.dnnl_primitive_desc_destroy(forward);
+    return this.#kernel(descriptor, [Argument.SRC, Argument.DIFF_DST, Argument.DIFF_SRC], [x, x, x]);
+  }
+
+  /** Runs with the addresses of a, b and c = a · b, element by element. */
+  multiply(x: DnnlMemoryDescriptor): OneDnnKernel {
+    const descriptor = this.#library.descriptors.multiply(this.#engine, x);
+    return this.#kernel(descriptor, [Argument.SRC, Argument.SRC_1, Argument.DST], [x, x, x]);
+  }
+
+  dispose(): void {
+    const { bindings } = this.#library;
+    for (const primitive of this.#primitives) bindings.dnnl_primitive_destroy(primitive);
+    for (const memory of this.#memories) bindings.dnnl_memory_destroy(memory);
+    bindings.dnnl_primitive_attr_destroy(this.#sumAttributes);
+    bindings.dnnl_stream_destroy(this.#stream);
+    bindings.dnnl_engine_destroy(this.#engine);
+  }
+
+  #createSumAttributes(): DnnlAttributes {
+    const { bindings, descriptors } = this.#library;
+    const attributes = created<DnnlAttributes, []>('dnnl_primitive_attr_create', bindings.dnnl_primitive_attr_create);
+    const postOps = created<Parameters<typeof descriptors.appendSum>[0], []>(
+      'dnnl_post_ops_create',
+      bindings.dnnl_post_ops_create,
+    );
+    descriptors.appendSum(postOps);
+    requireSuccess(bindings.dnnl_primitive_attr_set_post_ops(attributes, postOps), 'dnnl_primitive_attr_set_post_ops');
+    bindings.dnnl_post_ops_destroy(postOps);
+    return attributes;
+  }
+
+  #kernel(
+    descriptor: DnnlPrimitiveDescriptor,
+    slots: readonly number[],
+    memoryDescriptors: readonly DnnlMemoryDescriptor[],
+  ): OneDnnKernel {
+    const { bindings } = this.#library;
+    const primitive: DnnlPrimitive = created('dnnl_primitive_create', bindings.dnnl_primitive_create, descriptor);
+    this.#primitives.push(primitive);
+    const implementation = this.#implementationOf(descriptor);
+    bindings.dnnl_primitive_desc_destroy(descriptor);
+    const memories = memoryDescriptors.map((memory) => this.#memory(memory));
+    // `dnnl_exec_arg_t[]`: an int, four bytes of padding, and a pointer each.
+    const args = BigInt64Array.from(slots.flatMap((slot, index) => [BigInt(slot), memories[index]!]));
+    const { dnnl_memory_set_data_handle: setAddress, dnnl_primitive_execute: execute } = bindings;
+    const run = (...addresses: bigint[]) => {
+      for (let index = 0; index < memories.length; index++) setAddress(memories[index]!, addresses[index]!);
+      const status = execute(primitive, this.#stream, slots.length, args);
+      if (status !== 0) throw new CartridgesError('ENGINE_FAILURE', `oneDNN: ${implementation} failed with status ${status}`);
+    };
+    return { run, implementation };
+  }
+
+  #memory(descriptor: DnnlMemoryDescriptor): DnnlMemory {
+    const { bindings } = this.#library;
+    const memory: DnnlMemory = created('dnnl_memory_create', bindings.dnnl_memory_create, descriptor, this.#engine, null);
+    this.#memories.push(memory);
+    return memory;
+  }
+
+  #implementationOf(descriptor: DnnlPrimitiveDescriptor): string {
+    const result: [unknown] = [null];
+    const status = this.#library.bindings.dnnl_primitive_desc_query(descriptor, QUERY_IMPLEMENTATION, 0, result);
+    requireSuccess(status, 'dnnl_primitive_desc_query');
+    return String(result[0]);
+  }
+}

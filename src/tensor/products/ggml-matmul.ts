@@ -1,0 +1,86 @@
+import { GgmlType } from '../../native/ggml.js';
+import type { GgmlTensor } from '../../native/handles.js';
+import type { Placement, PointedGraphBuilder } from '../pointed-graph.js';
+import type { Layout, OperandType } from './products.js';
+
+/** How ggml calls the types of operands. */
+export const GGML_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
+const BYTES: Readonly<Record<OperandType, number>> = { f32: 4, bf16: 2 };
+const ALIGNMENT = 64;
+
+/** The slots of a product: both factors and the result; then comes the scratch memory between its operations. */
+export const [A, B, C] = [0, 1, 2] as const;
+const SCRATCH = 3;
+
+/**
+ * Adds c = a · b, or c += a · b, to a graph. ggml multiplies rows by rows, so a factor whose inner dimension is not the
+ * innermost one in memory is copied first. Returns the bytes of scratch memory that the graph needs.
+ */
+export function addMatmul(builder: PointedGraphBuilder, a: Layout, b: Layout, c: Layout, accumulate: boolean): number {
+  const product = new ScratchProduct(builder);
+  const left = product.withInnerFirst(A, a);
+  const right = product.withInnerFirst(B, swapLastTwo(b));
+  product.store(builder.ggml.ggml_mul_mat(builder.context, right, left), c, accumulate);
+  return product.scratchBytes;
+}
+
+/** A layout as ggml places it: dimensions innermost first. */
+export function placed(layout: Layout): { dimensions: number[]; placement: Placement } {
+  const type = layout.type ?? 'f32';
+  const dimensions = [...layout.dimensions].reverse();
+  const strides = [...layout.strides].reverse().map((stride) => stride * BYTES[type]);
+  // A dimension of one element has no neighbours, but ggml wants a first one without gaps.
+  if (dimensions[0] === 1) strides[0] = BYTES[type];
+  while (strides.length < 4) strides.push(strides.at(-1)! * (dimensions[strides.length - 1] ?? 1));
+  return { dimensions, placement: { type: GGML_TYPES[type], strides } };
+}
+
+/** The operations of one product, which take what they need of the scratch memory one after the other. */
+export class ScratchProduct {
+  scratchBytes = 0;
+  readonly #builder: PointedGraphBuilder;
+
+  constructor(builder: PointedGraphBuilder) {
+    this.#builder = builder;
+  }
+
+  /** The factor [.., rows, inner] in a slot, copied when its inner dimension has gaps. */
+  withInnerFirst(slot: number, layout: Layout): GgmlTensor {
+    const { dimensions, placement } = placed(layout);
+    const factor = this.#builder.input(slot, dimensions, placement);
+    if (layout.strides.at(-1) === 1 || dimensions[0] === 1) return factor;
+    const { ggml, context } = this.#builder;
+    return this.#toScratch(ggml.ggml_cont(context, factor), layout);
+  }
+
+  /** Puts a product where `c` lies, or adds it to what lies there. */
+  store(product: GgmlTensor, c: Layout, accumulate: boolean): void {
+    const { ggml, context } = this.#builder;
+    const { dimensions, placement } = placed(c);
+    if (!accumulate && ascend(placement.strides!)) {
+      this.#builder.result(C, product, placement);
+      return;
+    }
+    const stored = this.#toScratch(product, c);
+    const target = this.#builder.input(C, dimensions, placement);
+    if (accumulate) this.#builder.result(C, ggml.ggml_add(context, target, stored), placement);
+    else this.#builder.result(C, ggml.ggml_cpy(context, stored, target), placement);
+  }
+
+  #toScratch(node: GgmlTensor, { dimensions, type = 'f32' }: Layout): GgmlTensor {
+    const offset = this.scratchBytes;
+    const bytes = dimensions.reduce((product, extent) => product * extent, BYTES[type]);
+    this.scratchBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    return this.#builder.result(SCRATCH, node, { offset });
+  }
+}
+
+function swapLastTwo(layout: Layout): Layout {
+  const swap = (list: readonly number[]) => [...list.slice(0, -2), list.at(-1)!, list.at(-2)!];
+  return { ...layout, dimensions: swap(layout.dimensions), strides: swap(layout.strides) };
+}
+
+/** ggml's product writes to any strides that do not fall from one dimension to the next. */
+function ascend(strides: readonly number[]): boolean {
+  return strides.every((stride, axis) => axis === 0 || stride >= strides[axis - 1]!);
+}

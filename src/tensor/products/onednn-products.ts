@@ -1,0 +1,95 @@
+import { CartridgesError } from '../../core/errors.js';
+import { GgmlType } from '../../native/ggml.js';
+import { DataType, type DnnlMemoryDescriptor } from '../../native/onednn/descriptors.js';
+import type { OneDnnLibrary } from '../../native/onednn/library.js';
+import { OneDnn, type OneDnnKernel } from '../../native/onednn/onednn.js';
+import {
+  dense,
+  type FrozenShape,
+  isEmpty,
+  type Kernel,
+  type Layout,
+  type LinearKernel,
+  type OperandType,
+  type Products,
+} from './products.js';
+
+const DATA_TYPES = { f32: DataType.F32, bf16: DataType.BF16 } as const;
+const WEIGHT_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
+
+/** Products by oneDNN. The same copy of a frozen matrix serves both directions, read with other strides. */
+export class OneDnnProducts implements Products {
+  readonly name: string;
+  readonly operandType: OperandType;
+  readonly implementations = new Set<string>();
+  /** oneDNN keeps its own, a few MiB. */
+  readonly scratchBytes = 0;
+  readonly #oneDnn: OneDnn;
+
+  constructor(library: OneDnnLibrary, operandType: OperandType) {
+    this.#oneDnn = new OneDnn(library);
+    this.name = `oneDNN ${library.version}`;
+    this.operandType = operandType;
+  }
+
+  linear(shape: FrozenShape, tokens: number): LinearKernel {
+    const { inputs, outputs } = this.#checked(shape);
+    const weight: Layout = { dimensions: [inputs, outputs], strides: [1, inputs], type: this.operandType };
+    const product = this.matmul(dense([tokens, inputs], this.operandType), weight, dense([tokens, outputs]));
+    return ({ address }, x, y) => product(x, address, y);
+  }
+
+  linearBackward(shape: FrozenShape, tokens: number, accumulate = false): LinearKernel {
+    const { inputs, outputs } = this.#checked(shape);
+    const weight = dense([outputs, inputs], this.operandType);
+    const product = this.matmul(dense([tokens, outputs], this.operandType), weight, dense([tokens, inputs]), accumulate);
+    return ({ address }, dy, dx) => product(dy, address, dx);
+  }
+
+  matmul(a: Layout, b: Layout, c: Layout, accumulate = false): Kernel {
+    return this.#kernel('matmul', c, () =>
+      this.#oneDnn.matmul(this.#describe(a), this.#describe(b), this.#describe(c), accumulate),
+    );
+  }
+
+  copy(source: Layout, target: Layout): Kernel {
+    return this.#kernel('copy', source, () => this.#oneDnn.reorder(this.#describe(source), this.#describe(target)));
+  }
+
+  softmax(rows: number, columns: number): Kernel {
+    const layout = dense([rows, columns]);
+    return this.#kernel('softmax', layout, () => this.#oneDnn.softmax(this.#describe(layout), this.#describe(layout), 1));
+  }
+
+  multiply(count: number): Kernel {
+    return this.#kernel('multiply', dense([count]), () => this.#oneDnn.multiply(this.#describe(dense([count]))));
+  }
+
+  swish(count: number): Kernel {
+    return this.#kernel('swish', dense([count]), () => this.#oneDnn.swish(this.#describe(dense([count]))));
+  }
+
+  swishBackward(count: number): Kernel {
+    return this.#kernel('swish backward', dense([count]), () => this.#oneDnn.swishBackward(this.#describe(dense([count]))));
+  }
+
+  dispose(): void {
+    this.#oneDnn.dispose();
+  }
+
+  #kernel(kind: string, layout: Layout, create: () => OneDnnKernel): Kernel {
+    if (isEmpty(layout)) return () => {};
+    const { run, implementation } = create();
+    this.implementations.add(`${kind} ${implementation}`);
+    return run;
+  }
+
+  #describe({ dimensions, strides, type = 'f32' }: Layout): DnnlMemoryDescriptor {
+    return this.#oneDnn.describe(dimensions, strides, DATA_TYPES[type]);
+  }
+
+  #checked(shape: FrozenShape): FrozenShape {
+    if (shape.type === WEIGHT_TYPES[this.operandType]) return shape;
+    throw new CartridgesError('INTERNAL', `the weights were loaded in another type than ${this.operandType}`);
+  }
+}

@@ -1,0 +1,215 @@
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { createBackend } from '../../native/devices.js';
+import { GgmlType } from '../../native/ggml.js';
+import { findOneDnn } from '../../native/onednn/library.js';
+import { Backend } from '../backend.js';
+import { floatsAt, NativeMemory } from '../native-memory.js';
+import { GgmlProducts } from './ggml-products.js';
+import { OneDnnProducts } from './onednn-products.js';
+import { dense, type Layout, type Products } from './products.js';
+
+const backend = new Backend({ device: 'cpu', threads: 1 });
+const { ggml } = backend.engine;
+const VALUES = 1 << 16;
+const memory = new NativeMemory(ggml, backend.handle, 3 * VALUES * 4, 'a test');
+const thread = { ggml, backend: createBackend(backend.engine, backend.device, 1), buffer: memory.buffer };
+const [a, b, c] = [0, 1, 2].map((part) => memory.address + BigInt(part * VALUES * 4)) as [bigint, bigint, bigint];
+const [aValues, bValues, cValues] = [a, b, c].map((address) => floatsAt(address, VALUES)) as [
+  Float32Array,
+  Float32Array,
+  Float32Array,
+];
+afterAll(() => {
+  ggml.ggml_backend_free(thread.backend);
+  memory.dispose();
+  backend.dispose();
+});
+
+const search = findOneDnn();
+const providers: { name: string; create: () => Products }[] = [
+  { name: 'ggml', create: () => new GgmlProducts(thread) },
+  ...(search.state === 'found' ? [{ name: 'oneDNN', create: () => new OneDnnProducts(search.library, 'f32') }] : []),
+];
+
+/** Different for every index and call, and none of them an integer. */
+function fill(values: Float32Array, seed: number): void {
+  for (let index = 0; index < values.length; index++) values[index] = Math.sin(index * 1.7 + seed) * 2;
+}
+
+function offsetOf({ strides }: Layout, index: readonly number[]): number {
+  return index.reduce((offset, position, axis) => offset + position * strides[axis]!, 0);
+}
+
+function indices(dimensions: readonly number[]): number[][] {
+  return dimensions.reduce<number[][]>(
+    (list, extent) => list.flatMap((index) => Array.from({ length: extent }, (_, position) => [...index, position])),
+    [[]],
+  );
+}
+
+/** c as the plain definition gives it, in doubles, by its offset. */
+function multiplied(left: Layout, right: Layout, result: Layout, accumulate: boolean): Map<number, number> {
+  const inner = left.dimensions.at(-1)!;
+  return new Map(
+    indices(result.dimensions).map((index) => {
+      const [outer, row, column] = [index.slice(0, -2), index.at(-2)!, index.at(-1)!];
+      let sum = accumulate ? cValues[offsetOf(result, index)]! : 0;
+      for (let k = 0; k < inner; k++) {
+        sum += aValues[offsetOf(left, [...outer, row, k])]! * bValues[offsetOf(right, [...outer, k, column])]!;
+      }
+      return [offsetOf(result, index), sum];
+    }),
+  );
+}
+
+/** A layout with its dimensions in any order in memory, and with gaps. `innermost` stays where it is asked for. */
+function arbitraryLayout(dimensions: readonly number[], isResult = false): fc.Arbitrary<Layout> {
+  const axes = dimensions.map((_, axis) => axis);
+  const orders = isResult
+    ? fc.shuffledSubarray(axes.slice(0, -1), { minLength: axes.length - 1 }).map((outer) => [...outer, axes.length - 1])
+    : fc.shuffledSubarray(axes, { minLength: axes.length });
+  return fc.tuple(orders, fc.nat(3)).map(([order, gap]) => {
+    const strides: number[] = [];
+    let distance = 1;
+    [...order].reverse().forEach((axis, depth) => {
+      strides[axis] = distance;
+      distance = distance * Math.max(dimensions[axis]!, 1) + (depth === 0 ? gap : 0);
+    });
+    return { dimensions, strides };
+  });
+}
+
+const extent = fc.integer({ min: 1, max: 19 });
+const products = fc
+  .record({ batch: fc.integer({ min: 1, max: 3 }), m: fc.integer({ min: 0, max: 33 }), k: extent, n: extent, flat: fc.boolean() })
+  .chain(({ batch, m, k, n, flat }) => {
+    const outer = flat ? [] : [batch];
+    return fc.record({
+      left: arbitraryLayout([...outer, m, k]),
+      right: arbitraryLayout([...outer, k, n]),
+      result: arbitraryLayout([...outer, m, n], true),
+      accumulate: fc.boolean(),
+      seed: fc.nat(1000),
+    });
+  });
+
+describe.each(providers)('products by $name', ({ create }) => {
+  const provider = create();
+  afterAll(() => provider.dispose());
+
+  test('matmul of any strides, with and without a sum', () => {
+    fc.assert(
+      fc.property(products, ({ left, right, result, accumulate, seed }) => {
+        fill(aValues, seed);
+        fill(bValues, seed + 0.5);
+        fill(cValues, seed + 0.25);
+        const expected = multiplied(left, right, result, accumulate);
+        const untouched = cValues.slice();
+        provider.matmul(left, right, result, accumulate)(a, b, c);
+        for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+        untouched.forEach((value, offset) => {
+          if (!expected.has(offset) && cValues[offset] !== value) throw new Error(`wrote to offset ${offset}`);
+        });
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('copies into another order', () => {
+    const dimensions = fc.array(extent, { minLength: 1, maxLength: 4 }).filter((list) => list.reduce((x, y) => x * y, 1) < 5000);
+    const copies = dimensions.chain((list) => fc.record({ source: arbitraryLayout(list), target: arbitraryLayout(list) }));
+    fc.assert(
+      fc.property(copies, ({ source, target }) => {
+        fill(aValues, 1);
+        provider.copy(source, target)(a, b);
+        for (const index of indices(source.dimensions)) {
+          expect(bValues[offsetOf(target, index)]).toBe(aValues[offsetOf(source, index)]);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test('linear layers in both directions', () => {
+    const shapes = fc.record({ tokens: fc.integer({ min: 0, max: 40 }), inputs: extent, outputs: extent });
+    fc.assert(
+      fc.property(shapes, ({ tokens, inputs, outputs }) => {
+        fill(aValues, 2);
+        fill(bValues, 3);
+        const shape = { inputs, outputs, type: GgmlType.F32, transposedType: GgmlType.F32 };
+        const transposedAddress = b + BigInt(inputs * outputs * 4);
+        for (let row = 0; row < outputs; row++) {
+          for (let column = 0; column < inputs; column++) {
+            bValues[inputs * outputs + column * outputs + row] = bValues[row * inputs + column]!;
+          }
+        }
+        const weight = { address: b, transposedAddress };
+        const layout = { dimensions: [inputs, outputs], strides: [1, inputs] };
+        provider.linear(shape, tokens)(weight, a, c);
+        for (const [offset, value] of multiplied(dense([tokens, inputs]), layout, dense([tokens, outputs]), false)) {
+          expect(cValues[offset]).toBeCloseTo(value, 3);
+        }
+        const [dy, dx] = [dense([tokens, outputs]), dense([tokens, inputs])];
+        for (const accumulate of [false, true]) {
+          const expected = multiplied(dy, dense([outputs, inputs]), dx, accumulate);
+          provider.linearBackward(shape, tokens, accumulate)(weight, a, c);
+          for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test('softmax of rows', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 1, max: 70 }), (rows, columns) => {
+        fill(aValues, 4);
+        if (columns > 2) aValues[1] = Number.NEGATIVE_INFINITY;
+        const input = aValues.slice(0, rows * columns);
+        provider.softmax(rows, columns)(a, a);
+        for (let row = 0; row < rows; row++) {
+          const values = input.subarray(row * columns, (row + 1) * columns);
+          const total = values.reduce((sum, value) => sum + Math.exp(value), 0);
+          values.forEach((value, column) => {
+            expect(aValues[row * columns + column]).toBeCloseTo(Math.exp(value) / total, 5);
+          });
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test('multiply, swish and its gradient', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 300 }), (count) => {
+        fill(aValues, 5);
+        fill(bValues, 6);
+        const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+        const check = (values: Float32Array, expected: (x: number, y: number) => number) => {
+          for (let i = 0; i < count; i++) expect(values[i]).toBeCloseTo(expected(aValues[i]!, bValues[i]!), 5);
+        };
+        provider.multiply(count)(a, b, c);
+        check(cValues, (x, y) => x * y);
+        provider.swish(count)(a, c);
+        check(cValues, (x) => x * sigmoid(x));
+        provider.swishBackward(count)(a, b, c);
+        check(cValues, (x, dy) => dy * sigmoid(x) * (1 + x * (1 - sigmoid(x))));
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test('no kernel of the usual shapes is reference code', () => {
+    const usual = create();
+    const shape = { inputs: 576, outputs: 1536, type: GgmlType.F32, transposedType: GgmlType.F32 };
+    usual.linear(shape, 256);
+    usual.linearBackward(shape, 256, true);
+    usual.softmax(192, 256);
+    usual.swish(1536 * 256);
+    usual.swishBackward(1536 * 256);
+    usual.multiply(1536 * 256);
+    expect([...usual.implementations].filter((name) => /\bref\b/.test(name))).toEqual([]);
+    usual.dispose();
+  });
+});

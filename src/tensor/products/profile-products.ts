@@ -1,0 +1,94 @@
+import { readFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { setImmediate } from 'node:timers/promises';
+import { writeJsonAtomic } from '../../core/files.js';
+import { ENGINE_VERSION, type Engine } from '../../native/engine.js';
+import { findOneDnn, type OneDnnSearch } from '../../native/onednn/library.js';
+import { type ProductCandidate, type ProductsSpeed, ProductTrial, type WeightTypeName } from './product-trial.js';
+
+export interface ProductsProfile {
+  /** The version of oneDNN, when there is one. */
+  oneDnn: string | undefined;
+  /** Why a library that is there is not used. */
+  problem: string | undefined;
+  measured: ProductsSpeed[];
+}
+
+export interface ProductsProfileOptions {
+  /** The matrix that most of the work is done with. */
+  inputs: number;
+  outputs: number;
+  /** JSON file that keeps the measurement; without it every start measures. */
+  cachePath?: string;
+}
+
+const ROUNDS = 5;
+/** Larger matrices are not multiplied faster. */
+const LARGEST_EXTENT = 2_048;
+
+/**
+ * Measures what the providers of products reach on one core with a matrix of this size. The measurement is kept by processor
+ * and versions. oneDNN is left out, and `problem` says why, when its products are wrong or run in reference code.
+ */
+export async function profileProducts(engine: Engine, options: ProductsProfileOptions): Promise<ProductsProfile> {
+  const search = findOneDnn();
+  const { inputs, outputs, cachePath } = options;
+  const key = [cpus()[0]?.model, ENGINE_VERSION.ggml, describeSearch(search), inputs, outputs].join('|');
+  const cache = await readCache(cachePath);
+  const known = cache[key];
+  if (known) return known;
+  const profile = await measureProducts(engine, search, inputs, outputs);
+  if (cachePath !== undefined) await writeJsonAtomic(cachePath, { ...cache, [key]: profile });
+  return profile;
+}
+
+function describeSearch(search: OneDnnSearch): string {
+  if (search.state === 'found') return `oneDNN ${search.library.version} ${search.library.path}`;
+  return search.state === 'missing' ? 'missing' : search.problem;
+}
+
+/** The most exact first. */
+function candidates(search: OneDnnSearch): ProductCandidate[] {
+  const byGgml = (weightType: WeightTypeName): ProductCandidate => ({
+    products: { provider: 'ggml', operandType: 'f32' },
+    weightType,
+  });
+  const byOneDnn = (weightType: 'f32' | 'bf16'): ProductCandidate[] =>
+    search.state === 'found'
+      ? [{ products: { provider: 'oneDNN', operandType: weightType, path: search.library.path }, weightType }]
+      : [];
+  return [...byOneDnn('f32'), byGgml('f32'), byGgml('f16'), ...byOneDnn('bf16'), byGgml('bf16')];
+}
+
+async function measureProducts(engine: Engine, search: OneDnnSearch, inputs: number, outputs: number): Promise<ProductsProfile> {
+  let problem = search.state === 'unusable' ? search.problem : undefined;
+  const trials: ProductTrial[] = [];
+  for (const candidate of candidates(search)) {
+    try {
+      trials.push(new ProductTrial(engine, candidate, Math.min(inputs, LARGEST_EXTENT), Math.min(outputs, LARGEST_EXTENT)));
+    } catch (error) {
+      // A processor without bf16 is no problem of the library.
+      if (candidate.weightType === 'f32') problem = (error as Error).message;
+    }
+  }
+  // In turns: a moment that another program takes falls on all of them.
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const trial of trials) {
+      trial.measure();
+      await setImmediate();
+    }
+  }
+  const measured = trials.map((trial) => trial.speed);
+  for (const trial of trials) trial.dispose();
+  return { oneDnn: search.state === 'found' ? search.library.version : undefined, problem, measured };
+}
+
+async function readCache(path: string | undefined): Promise<Record<string, ProductsProfile>> {
+  if (path === undefined) return {};
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch {
+    // A missing or damaged cache only costs the measurement again.
+    return {};
+  }
+}

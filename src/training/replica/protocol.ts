@@ -1,0 +1,42 @@
+import type { ErrorCode } from '../../core/errors.js';
+import type { GgmlBackend, GgmlBuffer } from '../../native/handles.js';
+import type { AdamUpdate } from '../../tensor/adam.js';
+import type { ProductsChoice } from '../../tensor/products/open-products.js';
+import type { ReplicaModel } from './replica-model.js';
+import type { ReplicaShape } from './replica-shape.js';
+import type { ReplicaUnit } from './replica-unit.js';
+import type { CartridgeShape } from './shared-cartridge.js';
+
+/** What a worker thread is started with. Memory and handles belong to the main thread. */
+export interface WorkerStart {
+  index: number;
+  libraries: { base: string; ggml: string };
+  backend: GgmlBackend;
+  buffer: GgmlBuffer;
+  products: ProductsChoice;
+  model: ReplicaModel;
+  shape: ReplicaShape;
+  memoryAddress: bigint;
+  cartridge: CartridgeShape;
+  cartridgeAddress: bigint;
+}
+
+/** What the main thread asks for, one request at a time, and the answers. */
+export interface Requests {
+  /** Made everything that the shape needs. */
+  start: { request: Record<never, never>; answer: { scratchBytes: number; implementations: string[] } };
+  run: { request: { unit: ReplicaUnit; wantsGradient: boolean }; answer: { loss: number } };
+  /** Adds up the gradients of the worker's share of the heads; for each head its number and the sum of the squares. */
+  reduce: { request: Record<never, never>; answer: { squares: [head: number, sum: number][] } };
+  /** Adam on the same share; gradients are zero afterwards. */
+  update: { request: { update: AdamUpdate }; answer: Record<never, never> };
+  /** The rows were replaced: copies of them as operands are made anew. */
+  refresh: { request: Record<never, never>; answer: Record<never, never> };
+}
+
+export type RequestKind = keyof Requests;
+export type Request = { [Kind in RequestKind]: { kind: Kind } & Requests[Kind]['request'] }[RequestKind] | { kind: 'close' };
+
+export type Reply =
+  | { answer: Requests[RequestKind]['answer'] }
+  | { error: { code: ErrorCode; message: string; hint: string | undefined } };

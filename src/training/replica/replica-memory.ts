@@ -1,0 +1,135 @@
+import type { ModelConfig } from '../../models/model-config.js';
+import type { OperandType } from '../../tensor/products/products.js';
+import type { Arena } from './arena.js';
+import type { ReplicaShape } from './replica-shape.js';
+
+/** What the backward pass of a layer needs of its forward pass; addresses. */
+export interface LayerMemory {
+  /** f32 [tokens, embedding]: what comes in, and what it is after attention. */
+  input: bigint;
+  afterAttention: bigint;
+  /** f32 [tokens, heads, D] and [tokens, Hkv, D] before norm and RoPE; shared by all layers where heads have no norm. */
+  rawQueries: bigint;
+  rawKeys: bigint;
+  /** Operands of the attention by head: [Hkv, tokens, group, D], [Hkv, tokens, D]. */
+  queries: bigint;
+  keys: bigint;
+  values: bigint;
+  /** f32 [tokens, feedForward]; the last layer has them for its supervised rows alone. */
+  gate: bigint;
+  up: bigint;
+}
+
+/** Where everything of a replica lies. All f32, apart from what is called an operand. */
+export type ReplicaMemory = ReturnType<typeof layOutReplica>;
+
+const OPERAND_BYTES: Readonly<Record<OperandType, number>> = { f32: 4, bf16: 2 };
+
+/** Lays out the memory of a replica. Over an arena that only counts this is the plan. */
+export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandType: OperandType, arena: Arena) {
+  const sizes = valueCounts(config, shape);
+  const floats = (count: number) => arena.take(count * Float32Array.BYTES_PER_ELEMENT);
+  const operands = (count: number) => arena.take(count * OPERAND_BYTES[operandType]);
+  /** A copy in the operand type; f32 values are operands as they are. */
+  const copies = (count: number) => (operandType === 'f32' ? 0n : operands(count));
+  const [rawQueries, rawKeys] = [floats(sizes.queries), floats(sizes.keys)];
+  const layers = Array.from({ length: config.layers }, (_, index): LayerMemory => {
+    const isLast = index === config.layers - 1;
+    const keepsRaw = config.traits.headNorm;
+    return {
+      input: floats(sizes.hidden),
+      afterAttention: floats(sizes.hidden),
+      rawQueries: keepsRaw ? floats(sizes.queries) : rawQueries,
+      rawKeys: keepsRaw ? floats(sizes.keys) : rawKeys,
+      queries: operands(sizes.queries),
+      keys: operands(sizes.keys),
+      values: operands(sizes.keys),
+      gate: isLast ? 0n : floats(sizes.feedForward),
+      up: isLast ? 0n : floats(sizes.feedForward),
+    };
+  });
+  return {
+    layers,
+    positions: arena.take(shape.tokens * Int32Array.BYTES_PER_ELEMENT),
+    hidden: floats(sizes.hidden),
+    branch: floats(sizes.hidden),
+    gradient: floats(sizes.hidden),
+    attentionGradient: floats(sizes.hidden),
+    rotatedQueries: floats(sizes.queries),
+    rotatedKeys: floats(sizes.keys),
+    rawValues: floats(sizes.keys),
+    /** By head: the attention's result, and gradients of its inputs. */
+    mixed: floats(sizes.queries),
+    queryGradients: floats(sizes.queries),
+    keyGradients: floats(sizes.keys),
+    valueGradients: floats(sizes.keys),
+    mixedGradients: operands(sizes.queries),
+    scores: floats(sizes.scores),
+    scoreGradients: floats(sizes.scores),
+    scoreOperands: copies(sizes.scores),
+    scoreGradientOperands: copies(sizes.scores),
+    joined: operands(sizes.queries),
+    feedForward: layOutFeedForward(config, shape.tokens, floats, copies),
+    /** Where activations become operands of a product with a frozen matrix. */
+    operand: copies(Math.max(sizes.hidden, sizes.queries)),
+    secondOperand: copies(sizes.keys),
+    output: layOutOutput(config, shape, floats, copies),
+  };
+}
+
+function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: ModelConfig, shape: ReplicaShape) {
+  const { tokens, blockTokens, prefixTokens, slotTokens, headsPerTile } = shape;
+  return {
+    hidden: tokens * embedding,
+    queries: tokens * heads * headDimension,
+    keys: tokens * kvHeads * headDimension,
+    feedForward: tokens * feedForward,
+    scores: headsPerTile * blockTokens * (heads / kvHeads) * (prefixTokens + slotTokens),
+  };
+}
+
+/** Temporary values of a feed-forward layer over `rows` rows. */
+export type FeedForwardMemory = ReturnType<typeof layOutFeedForward>;
+
+function layOutFeedForward(
+  config: ModelConfig,
+  rows: number,
+  floats: (count: number) => bigint,
+  copies: (count: number) => bigint,
+) {
+  const inner = rows * config.feedForward;
+  return {
+    product: floats(inner),
+    productGradient: floats(inner),
+    gateGradient: floats(inner),
+    upGradient: floats(inner),
+    operand: copies(Math.max(inner, rows * config.embedding)),
+    secondOperand: copies(inner),
+  };
+}
+
+/** The end of the last layer and the output, for one chunk of supervised rows. */
+function layOutOutput(
+  config: ModelConfig,
+  { chunkRows }: ReplicaShape,
+  floats: (count: number) => bigint,
+  copies: (count: number) => bigint,
+) {
+  const hidden = chunkRows * config.embedding;
+  return {
+    rows: floats(hidden),
+    hidden: floats(hidden),
+    branch: floats(hidden),
+    finalRows: floats(hidden),
+    gradient: floats(hidden),
+    rowGradient: floats(hidden),
+    normScratch: floats(hidden),
+    gate: floats(chunkRows * config.feedForward),
+    up: floats(chunkRows * config.feedForward),
+    logits: floats(chunkRows * config.vocabularySize),
+    largest: floats(chunkRows),
+    hiddenOperand: copies(hidden),
+    logitOperand: copies(chunkRows * config.vocabularySize),
+    feedForward: layOutFeedForward(config, chunkRows, floats, copies),
+  };
+}

@@ -1,0 +1,74 @@
+import type { ModelConfig } from '../../models/model-config.js';
+import type { PackShape } from '../pack.js';
+
+/** Fixed sizes of the work that a replica does at a time: some slots of a pack. */
+export interface ReplicaShape {
+  slots: number;
+  /** Whole blocks: a little more than the slots of the pack have, where those do not divide. */
+  slotTokens: number;
+  /** Attention goes block by block: so many queries of one slot see so many keys at a time. */
+  blockTokens: number;
+  /** slots · slotTokens */
+  tokens: number;
+  /** Key/value heads that one product of the attention takes together. */
+  headsPerTile: number;
+  /** Rows of the cartridge. */
+  prefixTokens: number;
+  /** Supervised rows that go through the output at a time. */
+  chunkRows: number;
+  entriesPerRow: number;
+  /** Slots of the pack's own size, and how many tokens those have. */
+  packSlotTokens: number;
+}
+
+/** Scores of a tile should stay in the cache of a core while four products and two softmaxes pass over them. */
+const TILE_SCORE_BYTES = 256 << 10;
+/** Queries of a tile, all heads of a group counted: fewer make the products small, more waste work on what the mask hides. */
+const TILE_QUERIES = 192;
+/** Rows that a product with a frozen matrix should have at least: a replica streams all weights once for each unit. */
+const ENOUGH_TOKENS = 128;
+const MIN_CHUNK_ROWS = 16;
+const MAX_CHUNK_ROWS = 128;
+
+/**
+ * Chooses the work of a replica: a pack is cut into as many equal units as there are workers, as long as its slots divide and
+ * a unit keeps enough tokens.
+ */
+export function chooseReplicaShape(
+  config: ModelConfig,
+  pack: PackShape,
+  options: { workers: number; prefixTokens: number; logitChunkBytes: number },
+): ReplicaShape {
+  const { workers, prefixTokens, logitChunkBytes } = options;
+  const group = config.heads / config.kvHeads;
+  const blocks = Math.ceil(pack.slotTokens / Math.ceil(TILE_QUERIES / group));
+  const blockTokens = Math.ceil(pack.slotTokens / blocks);
+  const slotTokens = blocks * blockTokens;
+  const slots = pack.slots / unitsOf(pack, workers);
+  const scoreBytes = blockTokens * group * (prefixTokens + slotTokens) * Float32Array.BYTES_PER_ELEMENT;
+  const affordableRows = Math.floor(logitChunkBytes / (config.vocabularySize * Float32Array.BYTES_PER_ELEMENT));
+  const chunkRows = Math.max(MIN_CHUNK_ROWS, Math.min(MAX_CHUNK_ROWS, affordableRows));
+  return {
+    slots,
+    slotTokens,
+    blockTokens,
+    tokens: slots * slotTokens,
+    headsPerTile: largestDivisor(config.kvHeads, Math.max(1, TILE_SCORE_BYTES / scoreBytes)),
+    prefixTokens,
+    chunkRows: Math.min(chunkRows, slots * slotTokens, pack.supervisedRows),
+    entriesPerRow: pack.entriesPerRow,
+    packSlotTokens: pack.slotTokens,
+  };
+}
+
+/** The largest number of equal units, up to one for each worker, that have enough tokens. */
+function unitsOf({ slots, slotTokens }: PackShape, workers: number): number {
+  const fewest = Math.ceil(ENOUGH_TOKENS / slotTokens);
+  return largestDivisor(slots, Math.max(1, Math.min(workers, Math.floor(slots / fewest))));
+}
+
+function largestDivisor(value: number, limit: number): number {
+  let divisor = Math.min(value, Math.floor(limit));
+  while (value % divisor !== 0) divisor--;
+  return divisor;
+}

@@ -1,0 +1,246 @@
+import { throwIfAborted } from '../../core/errors.js';
+import type { FrozenModel } from '../../models/frozen-model.js';
+import { chooseDevice, createBackend } from '../../native/devices.js';
+import type { GgmlBackend } from '../../native/handles.js';
+import { type AdamSettings, DEFAULT_ADAM } from '../../tensor/adam.js';
+import { NativeMemory } from '../../tensor/native-memory.js';
+import type { ProductsChoice } from '../../tensor/products/open-products.js';
+import type { Pack } from '../pack.js';
+import {
+  clipFactor,
+  countRows,
+  describePlan,
+  LOGIT_CHUNK_BYTES,
+  nothingAccumulated,
+  type StepOptions,
+  stepLoss,
+} from '../step-options.js';
+import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from '../training-step.js';
+import { Arena } from './arena.js';
+import type { RequestKind, Requests, WorkerStart } from './protocol.js';
+import { layOutReplica } from './replica-memory.js';
+import { describeModel } from './replica-model.js';
+import { chooseReplicaShape, type ReplicaShape } from './replica-shape.js';
+import { ReplicaThread } from './replica-thread.js';
+import { cutPack, type ReplicaUnit } from './replica-unit.js';
+import { SharedCartridge, type SharedRows } from './shared-cartridge.js';
+
+export interface ReplicaStepOptions extends StepOptions {
+  /** Worker threads: one for each processor that shall compute. */
+  workers: number;
+  /** Who multiplies. The model must have been loaded in a type that it takes. */
+  products: ProductsChoice;
+}
+
+/** What a worker thread takes before it computes: JavaScript's heap and code, measured with the compiled package. */
+const THREAD_BYTES = 24 << 20;
+
+/**
+ * The training step for processors: each worker thread takes some slots of a pack through the whole model, alone and on one
+ * core. Weights and cartridge are shared by address, and nothing is waited for inside a step. A core that another program
+ * takes for a moment slows one worker down, and not every operation of all of them.
+ *
+ * The main thread only deals out work: unit i goes to worker i mod `workers`, and gradients are added up in the order of the
+ * workers, so results do not depend on who is faster.
+ */
+export class ReplicaStep implements TrainingStep {
+  readonly plan: { bytes: number; description: string };
+  readonly lanes: number;
+  /** What the workers multiply with, in the library's words. */
+  readonly implementations: readonly string[];
+  readonly #shape: ReplicaShape;
+  readonly #loss: LossKind;
+  readonly #gradientClip: number;
+  readonly #adam: AdamSettings;
+  readonly #layers: number;
+  readonly #team: Team;
+  #adamStep = 0;
+  #normalizer = 0;
+  #rowsChanged = true;
+
+  private constructor(model: FrozenModel, options: ReplicaStepOptions, shape: ReplicaShape, team: Team, started: Started[]) {
+    this.#shape = shape;
+    this.#loss = options.loss ?? 'token-mean';
+    this.#gradientClip = options.gradientClip ?? 0;
+    this.#adam = options.adam ?? DEFAULT_ADAM;
+    this.#layers = model.config.layers;
+    this.#team = team;
+    this.lanes = options.workers;
+    this.implementations = started[0]!.implementations;
+    this.plan = describePlan({
+      weights: model.byteLength,
+      'activations and temporary values': team.replicaBytes * options.workers,
+      'memory of the products': started.reduce((sum, { scratchBytes }) => sum + scratchBytes, 0),
+      'cartridge and optimiser': team.cartridge.byteLength,
+      threads: THREAD_BYTES * options.workers,
+    });
+  }
+
+  /** Starts the workers. Throws `OUT_OF_MEMORY`, and `ENGINE_FAILURE` when a worker cannot start. */
+  static async create(model: FrozenModel, options: ReplicaStepOptions): Promise<ReplicaStep> {
+    const { workers, logitChunkBytes = LOGIT_CHUNK_BYTES } = options;
+    const prefixTokens = countRows(options, model.config);
+    const shape = chooseReplicaShape(model.config, options.shape, { workers, prefixTokens, logitChunkBytes });
+    const team = new Team(model, options, shape);
+    try {
+      const started = await team.all('start', {});
+      team.cartridge.fromLayers([...options.keys, ...options.values], ({ values }) => values);
+      return new ReplicaStep(model, options, shape, team, started);
+    } catch (error) {
+      team.dispose();
+      throw error;
+    }
+  }
+
+  async accumulate(packs: readonly Pack[], signal?: AbortSignal): Promise<StepLoss> {
+    const loss = await this.#deal(packs, true, signal);
+    this.#normalizer += loss.normalizer;
+    return loss;
+  }
+
+  evaluate(packs: readonly Pack[], signal?: AbortSignal): Promise<StepLoss> {
+    return this.#deal(packs, false, signal);
+  }
+
+  async update(learningRate: number): Promise<{ gradientNorm: number }> {
+    if (this.#normalizer === 0) throw nothingAccumulated();
+    const squares = (await this.#team.all('reduce', {})).flatMap((part) => part.squares);
+    // In the order of the heads, whoever added them up: the sum does not depend on the number of workers.
+    squares.sort(([a], [b]) => a - b);
+    const scale = 1 / this.#normalizer;
+    const gradientNorm = Math.sqrt(squares.reduce((sum, [, square]) => sum + square, 0)) * scale;
+    const gradientScale = scale * clipFactor(gradientNorm, this.#gradientClip);
+    await this.#team.all('update', { update: { settings: this.#adam, step: ++this.#adamStep, gradientScale, learningRate } });
+    this.#normalizer = 0;
+    return { gradientNorm };
+  }
+
+  gradients(): CartridgeGradients {
+    const frozen = this.#team.cartridge.frozenValues;
+    const sum = ({ gradients }: SharedRows) =>
+      gradients[0]!.map((_, i) => gradients.reduce((total, part) => total + part[i]!, 0)).fill(0, 0, frozen);
+    return this.#byKind(this.#team.cartridge.toLayers(sum));
+  }
+
+  state(): TrainingState {
+    const { cartridge } = this.#team;
+    const [first, second] = [cartridge.toLayers((rows) => rows.first), cartridge.toLayers((rows) => rows.second)];
+    return { ...this.#byKind(cartridge.toLayers(({ values }) => values)), adam: { step: this.#adamStep, first, second } };
+  }
+
+  restore({ keys, values, adam }: TrainingState): void {
+    const { cartridge } = this.#team;
+    cartridge.fromLayers([...keys, ...values], (rows) => rows.values);
+    cartridge.fromLayers(adam.first, ({ first }) => first);
+    cartridge.fromLayers(adam.second, ({ second }) => second);
+    for (const { gradients } of cartridge.rows) for (const part of gradients) part.fill(0);
+    this.#adamStep = adam.step;
+    this.#normalizer = 0;
+    this.#rowsChanged = true;
+  }
+
+  dispose(): void {
+    this.#team.dispose();
+  }
+
+  async #deal(packs: readonly Pack[], wantsGradient: boolean, signal: AbortSignal | undefined): Promise<StepLoss> {
+    if (this.#rowsChanged) await this.#team.all('refresh', {});
+    this.#rowsChanged = false;
+    const units = packs.flatMap((pack) => cutPack(pack, this.#shape));
+    const losses = await this.#team.run(units, wantsGradient, signal);
+    return stepLoss(
+      packs,
+      losses.reduce((sum, loss) => sum + loss, 0),
+      this.#loss,
+    );
+  }
+
+  #byKind(arrays: Float32Array[]): CartridgeGradients {
+    return { keys: arrays.slice(0, this.#layers), values: arrays.slice(this.#layers) };
+  }
+}
+
+type Started = Requests['start']['answer'];
+
+/** The workers, and the memory that they share; this thread owns all of it. */
+class Team {
+  readonly cartridge: SharedCartridge;
+  /** Memory of one worker. */
+  readonly replicaBytes: number;
+  readonly #model: FrozenModel;
+  readonly #threads: ReplicaThread[];
+  readonly #memories: NativeMemory[] = [];
+  readonly #backends: GgmlBackend[] = [];
+
+  constructor(model: FrozenModel, options: ReplicaStepOptions, shape: ReplicaShape) {
+    const { products, workers, frozenCount } = options;
+    const { layers, kvHeads, headDimension } = model.config;
+    const { operandType } = products;
+    const sizes = { layers, kvHeads, headDimension, tokenCount: shape.prefixTokens, frozenCount, workers, operandType };
+    const cartridgeBytes = new SharedCartridge(sizes, 0n).byteLength;
+    const counted = new Arena(0n);
+    layOutReplica(model.config, shape, operandType, counted);
+    this.#model = model;
+    this.replicaBytes = counted.byteLength;
+    const shared = this.#allocate(cartridgeBytes, 'the cartridge and its optimiser');
+    this.cartridge = new SharedCartridge(sizes, shared.address);
+    const common = { products, shape, model: describeModel(model), cartridge: sizes, cartridgeAddress: shared.address };
+    this.#threads = Array.from({ length: workers }, (_, index) => new ReplicaThread(this.#startOf(index, common)));
+  }
+
+  /** The same request to every worker; waits for all of them, also when one fails. */
+  async all<Kind extends RequestKind>(kind: Kind, request: Requests[Kind]['request']): Promise<Requests[Kind]['answer'][]> {
+    return settled(this.#threads.map((thread) => thread.request(kind, request)));
+  }
+
+  /** Losses of units, in their order. */
+  async run(units: readonly ReplicaUnit[], wantsGradient: boolean, signal: AbortSignal | undefined): Promise<Float64Array> {
+    const losses = new Float64Array(units.length);
+    await settled(
+      this.#threads.map(async (thread, first) => {
+        for (let index = first; index < units.length; index += this.#threads.length) {
+          throwIfAborted(signal);
+          losses[index] = (await thread.request('run', { unit: units[index]!, wantsGradient })).loss;
+        }
+      }),
+    );
+    return losses;
+  }
+
+  /** Memory is freed when the workers have ended. */
+  dispose(): void {
+    const { ggml } = this.#model.backend.engine;
+    void Promise.all(this.#threads.map((thread) => thread.close())).then(() => {
+      for (const backend of this.#backends) ggml.ggml_backend_free(backend);
+      for (const memory of this.#memories) memory.dispose();
+    });
+  }
+
+  #startOf(
+    index: number,
+    common: Omit<WorkerStart, 'index' | 'libraries' | 'backend' | 'buffer' | 'memoryAddress'>,
+  ): WorkerStart {
+    const { engine } = this.#model.backend;
+    const backend = createBackend(engine, chooseDevice(engine, 'cpu'), 1);
+    this.#backends.push(backend);
+    const { address, buffer } = this.#allocate(this.replicaBytes, 'the activations of a training step');
+    const { base, ggml } = engine.files;
+    return { ...common, index, libraries: { base, ggml }, backend, buffer, memoryAddress: address };
+  }
+
+  #allocate(bytes: number, what: string): NativeMemory {
+    const { backend } = this.#model;
+    const memory = new NativeMemory(backend.engine.ggml, backend.handle, bytes, what);
+    this.#memories.push(memory);
+    return memory;
+  }
+}
+
+/** All results, or the first failure once nothing runs any more. */
+async function settled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const outcomes = await Promise.allSettled(promises);
+  return outcomes.map((outcome) => {
+    if (outcome.status === 'rejected') throw outcome.reason;
+    return outcome.value;
+  });
+}

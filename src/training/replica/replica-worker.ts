@@ -1,0 +1,134 @@
+import { openSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { CartridgesError, toCartridgesError } from '../../core/errors.js';
+import { readMatrixRows } from '../../models/matrix-rows.js';
+import type { Ggml } from '../../native/ggml.js';
+import { openGgml } from '../../native/open-ggml.js';
+import { blockSignals } from '../../native/signals.js';
+import { type AdamUpdate, updateWithAdam } from '../../tensor/adam.js';
+import { openProducts } from '../../tensor/products/open-products.js';
+import { dense, type Kernel, type Products } from '../../tensor/products/products.js';
+import { Arena } from './arena.js';
+import type { Reply, Request, Requests, WorkerStart } from './protocol.js';
+import { Replica } from './replica.js';
+import { ReplicaContext } from './replica-context.js';
+import { layOutReplica } from './replica-memory.js';
+import type { ReplicaUnit } from './replica-unit.js';
+import { SharedCartridge } from './shared-cartridge.js';
+
+/**
+ * The entry of a worker thread of the replica step. It answers one request at a time; what happens between two updates is the
+ * main thread's to order, so workers never wait for each other.
+ */
+class ReplicaWorker {
+  readonly #start: WorkerStart;
+  readonly #ggml: Ggml;
+  readonly #products: Products;
+  readonly #cartridge: SharedCartridge;
+  readonly #share: readonly number[];
+  readonly #replica: Replica;
+  readonly #copyOperand: Kernel | undefined;
+  readonly #embeddingFile: number;
+
+  constructor(start: WorkerStart) {
+    const { shape, model, products, backend, buffer, index } = start;
+    this.#start = start;
+    this.#ggml = openGgml(start.libraries);
+    const thread = { ggml: this.#ggml, backend, buffer };
+    this.#products = openProducts(products, thread);
+    this.#cartridge = new SharedCartridge(start.cartridge, start.cartridgeAddress);
+    this.#share = this.#cartridge.shareOf(index);
+    const memory = layOutReplica(model.config, shape, this.#products.operandType, new Arena(start.memoryAddress));
+    const context = new ReplicaContext(thread, this.#products, model, shape, memory);
+    this.#replica = new Replica(
+      context,
+      model.layers.map((_, layer) => this.#cartridge.prefixOf(layer, index)),
+    );
+    const head = [this.#cartridge.valuesPerHead];
+    const { operandType } = this.#products;
+    this.#copyOperand = operandType === 'f32' ? undefined : this.#products.copy(dense(head), dense(head, operandType));
+    this.#embeddingFile = openSync(model.embeddings.path, 'r');
+  }
+
+  handle(request: Exclude<Request, { kind: 'close' }>): Requests[keyof Requests]['answer'] {
+    switch (request.kind) {
+      case 'start':
+        return { scratchBytes: this.#products.scratchBytes, implementations: [...this.#products.implementations] };
+      case 'run':
+        return { loss: this.#run(request.unit, request.wantsGradient) };
+      case 'reduce':
+        return { squares: this.#share.map((head) => [head, this.#reduce(head)]) };
+      case 'update':
+        this.#update(request.update);
+        return {};
+      case 'refresh':
+        this.#refreshOperands();
+        return {};
+    }
+  }
+
+  dispose(): void {
+    this.#replica.dispose();
+  }
+
+  #run(unit: ReplicaUnit, wantsGradient: boolean): number {
+    const embeddings = readMatrixRows({ ggml: this.#ggml }, this.#embeddingFile, this.#start.model.embeddings, unit.tokens);
+    return this.#replica.run(unit, embeddings, wantsGradient);
+  }
+
+  /** Adds the gradients of all workers into the first one's, in their order. */
+  #reduce(head: number): number {
+    const { gradients } = this.#cartridge.rows[head]!;
+    const [sum, ...others] = gradients as [Float32Array, ...Float32Array[]];
+    for (const part of others) {
+      for (let i = 0; i < sum.length; i++) sum[i]! += part[i]!;
+      part.fill(0);
+    }
+    sum.fill(0, 0, this.#cartridge.frozenValues);
+    let squares = 0;
+    for (let i = 0; i < sum.length; i++) squares += sum[i]! * sum[i]!;
+    return squares;
+  }
+
+  #update(update: AdamUpdate): void {
+    for (const head of this.#share) {
+      const { values, gradients, ...moments } = this.#cartridge.rows[head]!;
+      updateWithAdam(values, gradients[0]!, moments, this.#cartridge.frozenValues, update);
+      gradients[0]!.fill(0);
+    }
+    this.#refreshOperands();
+  }
+
+  #refreshOperands(): void {
+    for (const head of this.#share) {
+      const operand = this.#cartridge.operandOf(head);
+      if (operand) this.#copyOperand?.(operand.from, operand.to);
+    }
+  }
+}
+
+function serve(port: NonNullable<typeof parentPort>): void {
+  const worker = new ReplicaWorker(workerData);
+  port.on('message', (request: Request) => {
+    if (request.kind === 'close') {
+      worker.dispose();
+      port.close();
+      return;
+    }
+    port.postMessage(answer(() => worker.handle(request)));
+  });
+}
+
+function answer(handle: () => Requests[keyof Requests]['answer']): Reply {
+  try {
+    return { answer: handle() };
+  } catch (thrown) {
+    const { code, message, hint } = toCartridgesError(thrown);
+    return { error: { code, message, hint } };
+  }
+}
+
+// The main thread handles signals; here they would hurt (see `blockSignals`).
+blockSignals();
+if (!parentPort) throw new CartridgesError('INTERNAL', 'the file of a worker thread was loaded by another thread');
+serve(parentPort);

@@ -1,0 +1,185 @@
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { normalRows } from '../src/cartridge/initializers/random-rows.js';
+import { Random } from '../src/core/random.js';
+import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
+import { readGguf } from '../src/models/gguf.js';
+import { Backend } from '../src/tensor/backend.js';
+import type { PackShape } from '../src/training/pack.js';
+import type { CartridgeGradients, StepLoss, TrainingStep } from '../src/training/training-step.js';
+import { largestDifference, largestMagnitude, PACKAGED_GOLDEN_FOLDER } from './support/golden.js';
+import { randomPacks } from './support/training-packs.js';
+import { STEP_KINDS } from './support/training-steps.js';
+
+const ROWS = 19;
+const LEARNING_RATE = 0.02;
+/** Several blocks of queries in a slot, which do not divide it, and more conversations than slots. */
+const shape: PackShape = { slots: 2, slotTokens: 205, supervisedRows: 150, entriesPerRow: 3 };
+
+const backend = new Backend({ device: 'cpu', threads: 2 });
+let model: FrozenModel;
+beforeAll(async () => {
+  model = await FrozenModel.load(backend, readGguf(join(PACKAGED_GOLDEN_FOLDER, 'tiny-qwen3.gguf')), EXACT_WEIGHTS);
+});
+afterAll(async () => {
+  await model.dispose();
+  backend.dispose();
+});
+
+const packs = (lengths: readonly number[], of = shape) => randomPacks(lengths, of, model.config.vocabularySize);
+const stepOptions = (of = shape) => ({
+  shape: of,
+  ...normalRows(model.config, ROWS, new Random(3)),
+  frozenCount: 2,
+  logitChunkBytes: model.config.vocabularySize * 4 * 20,
+});
+const everything = (step: TrainingStep) => {
+  const { keys, values, adam } = step.state();
+  return [...keys, ...values, ...adam.first, ...adam.second];
+};
+
+/** The largest difference of two lists of arrays, in parts of the largest value. */
+function relativeDifference(a: readonly Float32Array[], b: readonly Float32Array[]): number {
+  return Math.max(...a.map((array, index) => largestDifference(array, b[index]!))) / Math.max(...b.map(largestMagnitude));
+}
+
+describe('gradients equal those of the graph step', () => {
+  const layouts = [
+    { layout: 'long conversations', lengths: [205, 180] },
+    { layout: 'several in a slot', lengths: [70, 60, 75, 90, 40, 30, 20] },
+    { layout: 'little of a slot', lengths: [30] },
+    { layout: 'more than a pack', lengths: [205, 130, 75, 60, 200, 150] },
+  ];
+  const expected: { loss: StepLoss; gradients: CartridgeGradients }[] = [];
+  beforeAll(async () => {
+    const reference = await STEP_KINDS[0]!.create(model, stepOptions(), 2);
+    for (const { lengths } of layouts) {
+      expected.push({ loss: await reference.accumulate(packs(lengths)), gradients: reference.gradients() });
+      reference.restore(reference.state());
+    }
+    reference.dispose();
+  });
+
+  const cases = STEP_KINDS.slice(1).flatMap((kind) => [1, 2, 3].map((workers) => ({ ...kind, workers })));
+  test.each(cases)('$name, $workers workers', async ({ create, workers }) => {
+    const step = await create(model, stepOptions(), workers);
+    for (const [index, { layout, lengths }] of layouts.entries()) {
+      const { loss, gradients } = expected[index]!;
+      const found = await step.accumulate(packs(lengths));
+      expect(found.lossSum, layout).toBeCloseTo(loss.lossSum, 3);
+      expect(found.normalizer, layout).toBe(loss.normalizer);
+      for (const kind of ['keys', 'values'] as const) {
+        expect(relativeDifference(step.gradients()[kind], gradients[kind]), layout).toBeLessThan(1e-5);
+        const frozen = 2 * model.config.kvHeads * model.config.headDimension;
+        expect(largestMagnitude(step.gradients()[kind][0]!.subarray(0, frozen)), layout).toBe(0);
+      }
+      step.restore(step.state());
+    }
+    step.dispose();
+  });
+});
+
+describe.each(STEP_KINDS)('$name', ({ create }) => {
+  let step: TrainingStep;
+  beforeAll(async () => {
+    step = await create(model, { ...stepOptions(), gradientClip: 0.5 }, 2);
+  });
+  afterAll(() => step.dispose());
+
+  test('packs add up, together or one after the other', async () => {
+    const [first, second] = packs([205, 180, 150, 90]) as [ReturnType<typeof packs>[0], ReturnType<typeof packs>[0]];
+    const together = await step.accumulate([first, second]);
+    const gradients = step.gradients();
+    step.restore(step.state());
+    const apart = [await step.accumulate([first]), await step.accumulate([second])];
+    expect(apart[0]!.lossSum + apart[1]!.lossSum).toBeCloseTo(together.lossSum, 6);
+    expect(relativeDifference(step.gradients().keys, gradients.keys)).toBeLessThan(1e-6);
+    step.restore(step.state());
+  });
+
+  test('validation leaves rows and gradients alone', async () => {
+    const contents = packs([205, 100, 80]);
+    const before = everything(step);
+    const validation = await step.evaluate(contents);
+    expect(everything(step)).toEqual(before);
+    const loss = await step.accumulate(contents);
+    expect(validation).toEqual(loss);
+    const gradients = step.gradients();
+    await step.evaluate(contents);
+    expect(step.gradients()).toEqual(gradients);
+    step.restore(step.state());
+  });
+
+  test('a run that is continued is bit for bit the uninterrupted one', async () => {
+    const contents = packs([205, 180, 150, 90, 60]);
+    const start = step.state();
+    const updates = async (of: TrainingStep, count: number) => {
+      for (let update = 0; update < count; update++) {
+        await of.accumulate(contents);
+        await of.update(LEARNING_RATE);
+      }
+    };
+    await updates(step, 4);
+    const uninterrupted = everything(step);
+    step.restore(start);
+    await updates(step, 2);
+    const other = await create(model, { ...stepOptions(), gradientClip: 0.5 }, 2);
+    other.restore(step.state());
+    await updates(other, 2);
+    expect(everything(other)).toEqual(uninterrupted);
+    other.dispose();
+    step.restore(start);
+  });
+
+  test('an update moves the rows that are not frozen, by a gradient of bounded norm', async () => {
+    const start = step.state();
+    await expect(step.update(LEARNING_RATE)).rejects.toMatchObject({ code: 'INTERNAL' });
+    await step.accumulate(packs([205, 180]));
+    const { keys } = step.gradients();
+    const { gradientNorm } = await step.update(LEARNING_RATE);
+    expect(gradientNorm).toBeGreaterThan(0);
+    expect(largestMagnitude(keys[0]!)).toBeGreaterThan(0);
+    const after = step.state();
+    const frozen = 2 * model.config.kvHeads * model.config.headDimension;
+    expect(after.keys[1]!.subarray(0, frozen)).toEqual(start.keys[1]!.subarray(0, frozen));
+    expect(largestDifference(after.keys[1]!, start.keys[1]!)).toBeGreaterThan(0);
+    expect(largestMagnitude(step.gradients().keys[0]!)).toBe(0);
+    step.restore(start);
+  });
+
+  test('cancelling stops between packs, and the step goes on afterwards', async () => {
+    const contents = packs([205, 180, 150, 90, 60]);
+    await expect(step.accumulate(contents, AbortSignal.abort())).rejects.toMatchObject({ code: 'CANCELLED' });
+    step.restore(step.state());
+    expect((await step.accumulate(contents)).lossSum).toBeGreaterThan(0);
+    step.restore(step.state());
+  });
+
+  test('steps leave no memory behind, and the event loop free', async () => {
+    const tiny: PackShape = { slots: 2, slotTokens: 8, supervisedRows: 8, entriesPerRow: 3 };
+    const small = await create(model, { ...stepOptions(tiny), logitChunkBytes: 0 }, 2);
+    const contents = packs([8, 8], tiny);
+    const quiet = monitorEventLoopDelay({ resolution: 1 });
+    quiet.enable();
+    await setTimeout(300);
+    quiet.disable();
+    const run = async (count: number) => {
+      for (let index = 0; index < count; index++) {
+        await small.accumulate(contents);
+        await small.update(LEARNING_RATE);
+      }
+    };
+    await run(300);
+    const before = process.memoryUsage.rss();
+    const busy = monitorEventLoopDelay({ resolution: 1 });
+    busy.enable();
+    await run(700);
+    busy.disable();
+    expect(process.memoryUsage.rss() - before).toBeLessThan(24 << 20);
+    // A machine that others load delays a process that does nothing too.
+    expect(busy.percentile(99)).toBeLessThan(Math.max(20e6, 3 * quiet.percentile(99)));
+    small.dispose();
+  });
+});
