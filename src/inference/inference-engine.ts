@@ -4,6 +4,7 @@ import type { LlamaTokenizer } from '../models/tokenizer.js';
 import type { Engine } from '../native/engine.js';
 import type { LlamaModel } from '../native/handles.js';
 import { MAX_SEQUENCES } from '../native/llama.js';
+import { AbortWatch } from './abort-watch.js';
 import { CartridgeHandle, type CartridgeSource, checkRowSize } from './cartridge-handle.js';
 import { Generation, type GenerationListener, type GenerationTools } from './generation.js';
 import { GrammarFactory } from './grammar/grammar-constraint.js';
@@ -97,6 +98,8 @@ export class InferenceEngine {
   readonly #shape: CacheShape;
   readonly #tools: GenerationTools;
   readonly #known = new Set<CartridgeHandle>();
+  /** Lets the scheduler see at once that a request is cancelled. */
+  readonly #aborts = new AbortWatch(() => this.#scheduler.wake());
   #cartridges = 0;
   #disposed: Promise<void> | undefined;
 
@@ -182,7 +185,7 @@ export class InferenceEngine {
     this.#checkContext(request, request.tokens);
     checkCount('the first row with logits', request.firstLogitsRow, 0, request.tokens.length - 1);
     throwIfAborted(request.signal);
-    const unwatch = this.#watch(request.signal);
+    const unwatch = this.#aborts.watch(request.signal);
     await new Promise<void>((resolve, reject) => {
       this.#scheduler.submit(new Reading(request, { resolve, reject }));
     }).finally(unwatch);
@@ -231,7 +234,7 @@ export class InferenceEngine {
   async preload(handle: CartridgeHandle, signal?: AbortSignal): Promise<void> {
     this.#checkKnown([handle]);
     throwIfAborted(signal);
-    const unwatch = this.#watch(signal);
+    const unwatch = this.#aborts.watch(signal);
     await this.#scheduler.preloadCartridge(handle, signal).finally(unwatch);
   }
 
@@ -267,15 +270,8 @@ export class InferenceEngine {
       generation.release();
       throw error;
     }
-    generation.onRelease = this.#watch(request.signal);
+    generation.onRelease = this.#aborts.watch(request.signal);
     return generation;
-  }
-
-  /** Lets the scheduler see at once that a signal is aborted; ends with the call of what it returns. */
-  #watch(signal: AbortSignal | undefined): () => void {
-    const wake = () => this.#scheduler.wake();
-    signal?.addEventListener('abort', wake);
-    return () => signal?.removeEventListener('abort', wake);
   }
 
   #checkContext({ cartridges = [], sharedPrefixTokens = 0 }: RequestContext, tokens: Int32Array): void {
