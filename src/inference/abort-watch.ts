@@ -10,13 +10,17 @@ export class AbortWatch {
     this.#onAbort = onAbort;
   }
 
-  /** Watches a signal until the returned function is called. */
+  /** Watches a signal until the returned function is called, which may be more than once. */
   watch(signal: AbortSignal | undefined): () => void {
     if (!signal) return () => {};
     const count = this.#watchers.get(signal) ?? 0;
     if (count === 0) signal.addEventListener('abort', this.#onAbort);
     this.#watchers.set(signal, count + 1);
-    return () => this.#leave(signal);
+    let isWatching = true;
+    return () => {
+      if (isWatching) this.#leave(signal);
+      isWatching = false;
+    };
   }
 
   #leave(signal: AbortSignal): void {
