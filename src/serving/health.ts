@@ -14,6 +14,8 @@ const pingRoute = createRoute({
   method: 'get',
   path: '/ping',
   tags: ['Health'],
+  // For everybody, with or without keys.
+  security: [],
   summary: 'Answers pong',
   responses: {
     200: {
@@ -27,6 +29,7 @@ const healthRoute = createRoute({
   method: 'get',
   path: '/health',
   tags: ['Health'],
+  security: [],
   summary: 'Whether the process lives',
   responses: { 200: state('It does') },
 });
@@ -35,6 +38,7 @@ const readyRoute = createRoute({
   method: 'get',
   path: '/ready',
   tags: ['Health'],
+  security: [],
   summary: 'Whether new requests are taken',
   responses: { 200: state('They are'), 503: state('They are not; the status says why') },
 });

@@ -1,31 +1,13 @@
-import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { type CommandResult, runCommand } from '../support/command-line.js';
+import { startServerProcess } from '../support/server-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cartridges-drain-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const FLAGS = ['--model', 'pocket', '--threads', '1', '--port', '0', '--json'];
-
-interface ServerProcess {
-  url: string;
-  child: ChildProcess;
-  ended: Promise<CommandResult>;
-}
-
-/** Starts a server in a process of its own; its address comes on stdout when it answers. */
-function startProcess(...flags: string[]): Promise<ServerProcess> {
-  return new Promise((resolve, reject) => {
-    const onStart = (child: ChildProcess) => {
-      child.stdout!.once('data', (line) => resolve({ url: (JSON.parse(String(line)) as { url: string }).url, child, ended }));
-    };
-    const ended = runCommand(['serve', ...FLAGS, ...flags], { folder, onStart });
-    ended.then(({ stderr }) => reject(new Error(stderr)));
-  });
-}
+const startProcess = (...flags: string[]) => startServerProcess(flags, { folder });
 
 function chat(url: string, maxTokens: number): Promise<Response> {
   return fetch(`${url}/v1/chat/completions`, {

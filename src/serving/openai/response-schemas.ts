@@ -66,7 +66,7 @@ export const chatChunkSchema = headSchema
         finish_reason: finishReasonSchema.nullable(),
       }),
     ),
-    usage: usageSchema.nullable().optional(),
+    usage: z.union([usageSchema, z.null()]).optional(),
   })
   .openapi('ChatCompletionChunk');
 
@@ -81,7 +81,7 @@ export const completionAnswerSchema = headSchema
   .extend({
     object: z.literal('text_completion'),
     choices: z.array(completionChoiceSchema),
-    usage: usageSchema.nullable().optional(),
+    usage: z.union([usageSchema, z.null()]).optional(),
     system_fingerprint: z.string().optional().describe('JSON of token ids and packed log-probs; a stream has none.'),
   })
   .openapi('Completion');
