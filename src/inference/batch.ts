@@ -5,37 +5,50 @@ import type { SequenceRun } from './sequence-run.js';
 /** Rows of a batch by what they are for, and prompt tokens that need none because others computed them. */
 export interface BatchRows {
   newTokens: number;
+  draftedTokens: number;
   promptTokens: number;
   cachedPromptTokens: number;
 }
 
 /**
- * Puts rows into the next batch: one for each run that generates, then unread tokens of the others, in the order of their start
- * or side by side.
+ * Puts rows into the next batch: one for each run that generates, with its draft behind it, then unread tokens of the others, in
+ * the order of their start or side by side.
  */
 export function collectBatch(
   context: SequenceContext,
   runs: readonly SequenceRun[],
-  { sideBySide }: { sideBySide: boolean },
+  { sideBySide, rowCost }: { sideBySide: boolean; rowCost: (sequences: number) => number },
 ): BatchRows {
-  let newTokens = 0;
-  for (const run of runs) {
-    if (run.isGenerating) run.addNewToken(newTokens++);
-  }
+  const generating = runs.filter((run) => run.isGenerating);
   const reading = runs.filter((run) => !run.isGenerating);
+  const newTokens = generating.length;
+  // Every run can have a row with logits, whatever the others draft.
+  const draftRoom = Math.max(0, Math.min(context.batchRows, context.logitsRows) - runs.length);
+  const draftedTokens = collectNewTokens(generating, draftRoom, rowCost(newTokens));
+  const rows = newTokens + draftedTokens;
   const unread = reading.map((run) => run.unreadTokens);
-  const shares = sideBySide ? shareRoom(unread, context.batchRows - newTokens) : unread;
-  return { newTokens, ...collectPrompts(context, reading, shares, newTokens) };
+  const shares = sideBySide ? shareRoom(unread, context.batchRows - rows) : unread;
+  return { newTokens, draftedTokens, ...collectPrompts(context, reading, shares, rows) };
+}
+
+/** The room for drafts is shared evenly; what one does not need goes to those behind it. Returns how many tokens are drafted. */
+function collectNewTokens(runs: readonly SequenceRun[], draftRoom: number, rowCost: number): number {
+  let drafted = 0;
+  for (const [index, run] of runs.entries()) {
+    const share = Math.floor((draftRoom - drafted) / (runs.length - index));
+    drafted += run.addNewTokens(index + drafted, share, rowCost) - 1;
+  }
+  return drafted;
 }
 
 function collectPrompts(
   { batchRows, logitsRows }: SequenceContext,
   reading: readonly SequenceRun[],
   shares: readonly number[],
-  newTokens: number,
-): Omit<BatchRows, 'newTokens'> {
-  let rows = newTokens;
-  let wanted = newTokens;
+  rowsBefore: number,
+): Pick<BatchRows, 'promptTokens' | 'cachedPromptTokens'> {
+  let rows = rowsBefore;
+  let wanted = rowsBefore;
   let cachedPromptTokens = 0;
   for (const [index, run] of reading.entries()) {
     const room = Math.min(batchRows - rows, shares[index] as number);
@@ -46,5 +59,5 @@ function collectPrompts(
     wanted += added.logitsRows;
     cachedPromptTokens += cachedTokens;
   }
-  return { promptTokens: rows - newTokens, cachedPromptTokens };
+  return { promptTokens: rows - rowsBefore, cachedPromptTokens };
 }

@@ -2,6 +2,8 @@ import type { Usage } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
 import type { Tokenizer } from '../core/tokenizer.js';
+import { Speculation } from './drafting/speculation.js';
+import { NO_GUESS } from './drafting/suffix-index.js';
 import type { GrammarFactory } from './grammar/grammar-constraint.js';
 import { logSumExp } from './log-sum-exp.js';
 import type { Completion, FinishReason, GeneratedToken, GenerationRequest, Timings } from './requests.js';
@@ -39,6 +41,7 @@ export class Generation implements SequenceWork {
   readonly #candidates: TopCandidates;
   readonly #listener: GenerationListener;
   readonly #chooser: TokenChooser;
+  readonly #speculation: Speculation | undefined;
   /** Called when it is over, whatever comes of it. */
   onRelease: (() => void) | undefined;
   readonly #stream: TextStream;
@@ -65,6 +68,8 @@ export class Generation implements SequenceWork {
     this.scope = request.scope ?? '';
     this.cartridges = request.cartridges ?? [];
     this.#chooser = new TokenChooser(request, tools.grammars);
+    const { draft, prompt, maxTokens } = request;
+    if (draft && this.#chooser.isGreedy) this.#speculation = new Speculation(draft, prompt, maxTokens);
   }
 
   get cancelled(): boolean {
@@ -96,6 +101,10 @@ export class Generation implements SequenceWork {
     return this.#take({ token, text: '', logprob, topLogprobs: top });
   }
 
+  draft(room: number, rowCost: number): Int32Array {
+    return this.#speculation?.draft(room, rowCost) ?? NO_GUESS.tokens;
+  }
+
   fail(error: CartridgesError): void {
     this.release();
     this.#listener.fail(error);
@@ -110,6 +119,7 @@ export class Generation implements SequenceWork {
   #take(generated: GeneratedToken): number {
     const { token, logprob, topLogprobs } = generated;
     this.#newTokens.push(token);
+    this.#speculation?.note(token);
     if (logprob !== undefined) this.#logprobs.push(logprob);
     if (topLogprobs) this.#topLogprobs.push(topLogprobs);
     const isEnd = !this.#request.ignoreEndOfGeneration && this.#tokenizer.isEndOfGeneration(token);

@@ -3,6 +3,7 @@ import type { Message } from '../core/message.js';
 import { toSparseLogprobs } from '../core/sparse-logprobs.js';
 import type { CartridgeHandle } from './cartridge-handle.js';
 import { commonLength } from './common-length.js';
+import type { DraftSource } from './drafting/draft-source.js';
 import type { InferenceEngine } from './inference-engine.js';
 
 /** How chats become tokens: what {@link LocalChatClient} needs of the model's framing. */
@@ -20,6 +21,8 @@ export interface LocalChatClientOptions {
   cartridges?: readonly CartridgeHandle[];
   /** Leave out the template's default system text: what a model without any context reads. */
   turnsOnly?: boolean;
+  /** Guesses of greedy answers. */
+  draft?: DraftSource;
 }
 
 /** Chats whose prefix length is remembered; a prefix costs two encodings of its system message to find. */
@@ -45,7 +48,7 @@ export class LocalChatClient implements ChatClient {
    */
   async chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatResponse> {
     const { messages, maxTokens, sampling, stop, topLogprobs, minProbabilityMass } = request;
-    const { engine, cartridges } = this.#options;
+    const { engine, cartridges, draft } = this.#options;
     const prompt = this.#encode(messages);
     const completion = await engine.complete({
       prompt,
@@ -55,6 +58,7 @@ export class LocalChatClient implements ChatClient {
       cartridges,
       stop,
       topLogprobs,
+      draft,
       signal,
     });
     return {

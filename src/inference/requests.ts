@@ -2,6 +2,7 @@ import type { Sampling, Usage } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
 import type { CartridgeHandle } from './cartridge-handle.js';
+import type { DraftSource } from './drafting/draft-source.js';
 
 /** What stands before the tokens of a request. */
 export interface RequestContext {
@@ -28,6 +29,11 @@ export interface GenerationRequest extends RequestContext {
   topLogprobs?: number;
   /** A grammar in GBNF that the text must match; the generation can only end where it is complete. Its root is `root`. */
   grammar?: string;
+  /**
+   * Guesses what comes next, so that several tokens can be computed at once. Only greedy requests are guessed; their tokens and
+   * log-probs are the same but for what rounding makes of other batches.
+   */
+  draft?: DraftSource;
   /** Go on behind the end of a turn, as a benchmark wants. */
   ignoreEndOfGeneration?: boolean;
 }

@@ -4,6 +4,7 @@ import { Admission, type Start, type WaitingEntry } from './admission.js';
 import { collectBatch } from './batch.js';
 import { CartridgeClaims } from './cartridge-claims.js';
 import { CartridgeReads } from './cartridge-reads.js';
+import { assumedRowCost, MeasuredRowCost } from './drafting/row-cost.js';
 import { RoomCheck } from './room-check.js';
 import { type CellUsage, RowCache } from './row-cache.js';
 import type { SequenceContext } from './sequence-context.js';
@@ -26,8 +27,11 @@ export interface EngineStatistics {
   /** Rows of prompts that were computed, and prompt tokens that were shared instead. */
   promptTokens: number;
   cachedPromptTokens: number;
-  /** Rows of new tokens that were computed. */
+  /** Rows of new tokens that were computed, those of wrong drafts left out. */
   newTokens: number;
+  /** Tokens that were guessed and computed ahead, and those among them that came true. */
+  draftedTokens: number;
+  acceptedTokens: number;
   /** The most cells that were set aside at one time. */
   peakCells: number;
 }
@@ -43,8 +47,9 @@ const READ_AHEAD = 8;
 
 /**
  * Runs many sequences in one context, a decode at a time (continuous batching). A batch holds a row for each sequence that
- * generates, then unread tokens of the others. What is in a batch follows from the order of submission and from token counts,
- * never from the clock: work submitted in one tick starts together.
+ * generates, with what is drafted for it, then unread tokens of the others. What is in a batch follows from the order of
+ * submission and from token counts, never from the clock: work submitted in one tick starts together. Only where turns are kept
+ * the clock tells how much is drafted.
  */
 export class Scheduler {
   readonly #context: SequenceContext;
@@ -56,7 +61,15 @@ export class Scheduler {
   readonly #waiting = new Admission();
   /** What is done between two decodes as soon as it can be; false when it cannot yet. */
   readonly #chores = new Set<() => boolean>();
-  readonly #counts = { decodeCalls: 0, promptTokens: 0, cachedPromptTokens: 0, newTokens: 0 };
+  readonly #rowCost: MeasuredRowCost | undefined;
+  readonly #counts = {
+    decodeCalls: 0,
+    promptTokens: 0,
+    cachedPromptTokens: 0,
+    newTokens: 0,
+    draftedTokens: 0,
+    acceptedTokens: 0,
+  };
   #runs: SequenceRun[] = [];
   #loop: Promise<void> | undefined;
   #isAwake = false;
@@ -69,6 +82,7 @@ export class Scheduler {
     this.#limits = limits;
     this.#cache = new RowCache(context, { sequences: limits.sequences, retainTurns: limits.retainTurns ?? false });
     this.#check = new RoomCheck({ cells: context.cells, ...limits });
+    this.#rowCost = limits.retainTurns ? new MeasuredRowCost() : undefined;
   }
 
   get statistics(): EngineStatistics {
@@ -291,18 +305,26 @@ export class Scheduler {
 
   /** Computes one batch; true when a run finished or failed. */
   async #decode(): Promise<boolean> {
-    const rows = collectBatch(this.#context, this.#runs, { sideBySide: this.#limits.retainTurns ?? false });
+    const rows = collectBatch(this.#context, this.#runs, {
+      sideBySide: this.#limits.retainTurns ?? false,
+      rowCost: (sequences) => this.#rowCost?.at(sequences) ?? assumedRowCost(sequences),
+    });
     this.#counts.newTokens += rows.newTokens;
+    this.#counts.draftedTokens += rows.draftedTokens;
     this.#counts.promptTokens += rows.promptTokens;
     this.#counts.cachedPromptTokens += rows.cachedPromptTokens;
     const batch = this.#runs.filter((run) => run.batchRows > 0);
     if (batch.length === 0) throw new CartridgesError('INTERNAL', 'no request can go on: all wait for another');
     const before = this.#runs.length;
+    const started = performance.now();
     const failure = await this.#context.decode().then(() => undefined, toCartridgesError);
     this.#counts.decodeCalls++;
     if (failure) return this.#recover(failure);
+    this.#rowCost?.note(rows, performance.now() - started);
     for (const run of batch) {
       this.#advance(run);
+      this.#counts.newTokens += run.acceptedTokens;
+      this.#counts.acceptedTokens += run.acceptedTokens;
       run.leaveBatch();
     }
     return this.#runs.length < before;

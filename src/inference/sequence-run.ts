@@ -19,6 +19,7 @@ export class SequenceRun {
   publishAt: number;
 
   readonly #context: SequenceContext;
+  /** Tokens of its rows behind those of the work, drafted ones included. */
   readonly #newTokens: number[] = [];
   #rows = 0;
   #position = 0;
@@ -26,6 +27,7 @@ export class SequenceRun {
   #attached = false;
   #batchRow = 0;
   #batchRows = 0;
+  #acceptedTokens = 0;
 
   constructor(context: SequenceContext, work: SequenceWork, parts: SequenceRunParts) {
     this.#context = context;
@@ -44,6 +46,11 @@ export class SequenceRun {
 
   get batchRows(): number {
     return this.#batchRows;
+  }
+
+  /** Drafted tokens of the current batch that came true. */
+  get acceptedTokens(): number {
+    return this.#acceptedTokens;
   }
 
   /** Rows computed so far, shared ones included, behind the cartridges. */
@@ -79,12 +86,22 @@ export class SequenceRun {
     return this.#rows;
   }
 
-  /** Puts its new token, which the last decode led to, into the batch. */
-  addNewToken(batchRow: number): void {
+  /**
+   * Puts its new token, which the last decode led to, into the batch, and behind it what the work drafts; returns how many rows
+   * these are. A draft takes none of the cells that are set aside for later tokens from others.
+   */
+  addNewTokens(batchRow: number, draftRoom: number, rowCost: number): number {
+    const { work } = this;
+    const unused = work.tokens.length + work.newRows - this.#rows - 1;
+    const draft = work.draft?.(Math.min(draftRoom, unused), rowCost) ?? [];
+    const tokens = [this.#nextToken, ...draft];
+    for (const [i, token] of tokens.entries()) {
+      this.#context.addRow(token, this.#position + i, this.reservation.sequence, true);
+    }
+    this.#newTokens.push(...tokens);
     this.#batchRow = batchRow;
-    this.#batchRows = 1;
-    this.#newTokens.push(this.#nextToken);
-    this.#context.addRow(this.#nextToken, this.#position, this.reservation.sequence, true);
+    this.#batchRows = tokens.length;
+    return tokens.length;
   }
 
   /** Puts as many of its unread tokens into the batch as there is room for; returns how many rows and logits rows these are. */
@@ -102,14 +119,20 @@ export class SequenceRun {
     return { rows, logitsRows: Math.max(0, rows - withoutLogits) };
   }
 
-  /** After a decode: passes on the shared prefix when it is complete, and hands logits to the work. True when that is finished. */
+  /**
+   * After a decode: passes on the shared prefix when it is complete, and hands logits to the work, up to the first token that was
+   * drafted wrongly. True when the work is finished.
+   */
   advance(): boolean {
     const first = this.#rows;
+    const isGenerating = this.isGenerating;
     this.#rows += this.#batchRows;
     this.#position += this.#batchRows;
     this.#passOnPrefix();
     for (let row = Math.max(first, this.work.firstLogitsRow); row < this.#rows; row++) {
       this.#nextToken = this.work.consume(this.#context.logits(this.#batchRow + row - first), row);
+      if (this.#isWrongBehind(row)) this.#dropBehind(row);
+      if (isGenerating) this.#acceptedTokens = row - first;
       if (this.#nextToken === FINISHED) return true;
     }
     return false;
@@ -117,6 +140,21 @@ export class SequenceRun {
 
   leaveBatch(): void {
     this.#batchRows = 0;
+    this.#acceptedTokens = 0;
+  }
+
+  /** Whether the row behind this one was computed for another token than the one that comes. */
+  #isWrongBehind(row: number): boolean {
+    const drafted = this.#newTokens[row + 1 - this.work.tokens.length];
+    return drafted !== undefined && drafted !== this.#nextToken;
+  }
+
+  #dropBehind(row: number): void {
+    const dropped = this.#rows - row - 1;
+    this.#rows -= dropped;
+    this.#position -= dropped;
+    this.#newTokens.length -= dropped;
+    this.#context.remove(this.reservation.sequence, this.#position);
   }
 
   /** Takes the rows before its own from others. Those of turns are there since its start. */

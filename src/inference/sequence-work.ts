@@ -34,6 +34,11 @@ export interface SequenceWork {
   begin(cachedTokens: number): void;
   /** Takes the logits behind row `row` and returns the next token, or {@link FINISHED}. The view does not last. */
   consume(logits: Float32Array, row: number): number;
+  /**
+   * At most `room` tokens that may follow the one that {@link consume} returned last, and are worth the `rowCost` of a row: they
+   * are computed beside it, and those that {@link consume} does not return next are dropped.
+   */
+  draft?(room: number, rowCost: number): Int32Array;
   fail(error: CartridgesError): void;
 }
 

@@ -24,6 +24,11 @@ export class TokenChooser {
     this.#grammar = grammar === undefined ? undefined : grammars.parse(grammar);
   }
 
+  /** Takes the best token that may come, without a draw. */
+  get isGreedy(): boolean {
+    return this.#sampler.isGreedy;
+  }
+
   /** The next token. `candidates` hold at least the best one; they may be filled anew. */
   choose(logits: Float32Array, candidates: TopCandidates): number {
     if (!this.#changes && !this.#grammar) return this.#sampler.choose(logits, candidates);

@@ -2,6 +2,7 @@ import type { AnsweredQuestion, QuestionAnswerer } from '../evaluation/generatio
 import type { ConversationScorer, Likelihood, ReferenceScorer } from '../evaluation/loss-eval.js';
 import { type Question, questionPrompt } from '../evaluation/questions.js';
 import type { CartridgeHandle } from '../inference/cartridge-handle.js';
+import type { DraftSource } from '../inference/drafting/draft-source.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import type { RequestContext } from '../inference/requests.js';
 import { scoreContinuation } from '../inference/score.js';
@@ -17,6 +18,8 @@ export interface ConditionAnswererOptions {
   bos: boolean;
   maxTokens: number;
   cartridge?: CartridgeHandle;
+  /** Guesses of answers; times are measured without. */
+  draft?: DraftSource;
 }
 
 /** Questions that are timed. */
@@ -50,11 +53,13 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, Con
   }
 
   async answer(question: Question, signal?: AbortSignal): Promise<AnsweredQuestion> {
+    const { engine, maxTokens, draft } = this.#options;
     const prompt = this.#prompt(questionPrompt(question));
-    const completion = await this.#options.engine.complete({
+    const completion = await engine.complete({
       prompt,
-      maxTokens: this.#options.maxTokens,
+      maxTokens,
       sampling: { temperature: 0 },
+      ...(draft && { draft }),
       ...this.#context(signal),
     });
     const times = this.#times.get(question);

@@ -6,6 +6,8 @@ import { CONDITION_TITLES, CONDITIONS, type ConditionName, type PerCondition } f
 import type { EvaluationReport, ReportedAnswer } from '../evaluation/report.js';
 import { BUILT_IN_REFUSALS } from '../evaluation/scoring.js';
 import type { CartridgeHandle } from '../inference/cartridge-handle.js';
+import type { DraftSource } from '../inference/drafting/draft-source.js';
+import { TextDraft } from '../inference/drafting/text-draft.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import type { Conversation } from '../self-study/conversation.js';
 import { ConditionAnswerer } from './condition-answerer.js';
@@ -59,11 +61,12 @@ export async function evaluateCartridge(options: EvaluateOptions): Promise<Evalu
       truncated: { tokens: session.framing.encodeSystemPrefix(corpus.text, cartridge.tokenCount) },
       cartridge: { tokens: new Int32Array(0), handle },
     };
+    const draft = new TextDraft(session.tokenizer.encode(corpus.text));
     const results = {} as PerCondition<ConditionResult>;
     for (const condition of CONDITIONS) {
       throwIfAborted(options.signal);
       const before = performance.now();
-      results[condition] = await evaluateOne(condition, prefixes[condition], engine, options);
+      results[condition] = await evaluateOne(condition, prefixes[condition], { engine, draft }, options);
       seconds[condition] = (performance.now() - before) / 1000;
       options.onProgress?.({
         kind: 'end',
@@ -104,7 +107,7 @@ function encodeFullText(session: ModelSession, text: string, answerRoom: number)
 async function evaluateOne(
   condition: ConditionName,
   prefix: Prefix,
-  engine: InferenceEngine,
+  { engine, draft }: { engine: InferenceEngine; draft: DraftSource },
   options: EvaluateOptions,
 ): Promise<ConditionResult> {
   const { session, cartridge, sets, maxTokens, onProgress, signal } = options;
@@ -114,6 +117,7 @@ async function evaluateOne(
     prefix: prefix.tokens,
     bos: condition === 'none',
     maxTokens,
+    draft,
     ...(prefix.handle && { cartridge: prefix.handle }),
   });
   await answerer.measureTimes(sets.questions, signal);

@@ -121,6 +121,7 @@ export class StrictContext implements SequenceContext {
   }
 }
 
+/** Mixes well: one that is appended to its own tokens must go on depending on all of them. */
 export function hash(tokens: readonly number[]): number {
-  return tokens.reduce((sum, token) => (Math.imul(sum, 31) + token) & 0xffff, 7);
+  return tokens.reduce((sum, token) => (Math.imul(sum ^ (sum >>> 5), 0x9e35) + token) & 0xffff, 7);
 }
