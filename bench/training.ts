@@ -7,8 +7,9 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { cacheFolder } from '../src/core/environment.js';
 import { findOneDnn } from '../src/native/onednn/library.js';
+import { compiledCommand } from './support/compiled-child.js';
 import { contest, isMeasured, type Measured, type Standing } from './support/contest.js';
-import { type ContestantOptions, typescriptCommand } from './support/contestant.js';
+import type { ContestantOptions } from './support/contestant.js';
 import { describeMachine } from './support/machine.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
 import { pythonWith } from './support/python.js';
@@ -60,13 +61,13 @@ if (modelPath === undefined) {
   const { python, reason } = await prepareRivals();
   for (const shape of SHAPES.filter(({ name }) => options.only === undefined || name === options.only)) {
     progress(titleOf(shape));
-    const [first, ...others] = ourEntries(shape, modelPath);
+    const [first, ...others] = await ourEntries(shape, modelPath);
     const { ours, rivals } = await contest(first, [...others, ...(python === undefined ? [] : rivalEntries(shape, python))], {
       warmups: 1,
       repetitions: Number(options.repetitions),
     });
     cases.push(...casesOf(shape, ours, python === undefined ? [...rivals, { name: 'PyTorch', failure: reason }] : rivals));
-    notes.push(noteOf(shape, ours, rivals));
+    notes.push(noteOf(shape, ours, rivals), ...profileNotes(shape, [ours, ...rivals.filter(isMeasured)]));
   }
   printReport({ name: 'training', machine, cases, notes }, options.json);
 }
@@ -80,18 +81,23 @@ async function prepareRivals(): Promise<{ python: string | undefined; reason: st
 }
 
 /** The step that a run would take here comes first, and is compared with the others. */
-function ourEntries({ prefixTokens, slots, slotTokens }: Shape, model: string): [ContestantOptions, ...ContestantOptions[]] {
+async function ourEntries(
+  { prefixTokens, slots, slotTokens }: Shape,
+  model: string,
+): Promise<[ContestantOptions, ...ContestantOptions[]]> {
   const sizes = [prefixTokens, slots, slotTokens, options.threads].map(String);
-  const entry = (name: string, child: string, ...more: string[]): ContestantOptions => ({
+  const compile = (child: string) => compiledCommand(new URL(`./children/${child}`, import.meta.url));
+  const [graphStep, replicaStep] = [await compile('graph-step.ts'), await compile('replica-step.ts')];
+  const entry = (name: string, command: [string, string], ...more: string[]): ContestantOptions => ({
     name,
-    command: typescriptCommand(new URL(`./children/${child}`, import.meta.url), model, ...sizes, ...more),
+    command: [...command, model, ...sizes, ...more],
     startSeconds: START_SECONDS,
     runSeconds: RUN_SECONDS,
   });
-  const graph = entry('graph step', 'graph-step.ts');
-  const byGgml = entry('replica step with ggml', 'replica-step.ts', 'ggml');
+  const graph = entry('graph step', graphStep);
+  const byGgml = entry('replica step with ggml', replicaStep, 'ggml');
   if (findOneDnn().state !== 'found') return [graph, byGgml];
-  return [entry('replica step with oneDNN', 'replica-step.ts', 'onednn'), byGgml, graph];
+  return [entry('replica step with oneDNN', replicaStep, 'onednn'), byGgml, graph];
 }
 
 function rivalEntries({ prefixTokens, slots, slotTokens }: Shape, python: string): ContestantOptions[] {
@@ -182,18 +188,28 @@ function productCases(shape: Shape, ours: Measured, rivals: readonly Measured[])
   );
 }
 
-/** Only the graph step's child can tell its own time from that of native code. */
+/** Only our children tell their own time from that of native code. */
 function outsideCases(shape: Shape, standings: readonly Measured[]): BenchCase[] {
-  const telling = standings.filter(({ runs }) => runs.every((run) => run['graphMilliseconds'] !== undefined));
+  const telling = standings.filter(({ runs }) => runs.every((run) => run['outsideShare'] !== undefined));
   return telling.map(({ name, runs }) =>
     comparison({
       case: `time of ${name} outside native code, ${titleOf(shape)}`,
       unit: '% of a step',
-      ours: median(runs.map((run) => 1 - run['graphMilliseconds']! / run.milliseconds)) * 100,
+      ours: median(runs.map((run) => run['outsideShare']!)) * 100,
       rival: null,
       rivalName: 'no rival',
     }),
   );
+}
+
+/** Where the time of a replica step goes: of the time of all its workers. */
+function profileNotes(shape: Shape, standings: readonly Measured[]): string[] {
+  const profiled = standings.filter(({ runs }) => runs.every((run) => run['linearShare'] !== undefined));
+  return profiled.map(({ name, runs }) => {
+    const percent = (figure: string) => `${(median(runs.map((run) => run[figure]!)) * 100).toFixed(1)} %`;
+    const kinds = ['linear', 'attention', 'rest'].map((kind) => `${kind} ${percent(`${kind}Share`)}`);
+    return `${titleOf(shape)}, ${name}: ${kinds.join(', ')}, outside native code ${percent('outsideShare')}`;
+  });
 }
 
 function stepMilliseconds({ runs }: Measured): number {

@@ -6,8 +6,13 @@ import { normalRows } from '../src/cartridge/initializers/random-rows.js';
 import { Random } from '../src/core/random.js';
 import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
 import { readGguf } from '../src/models/gguf.js';
+import { weightBytes } from '../src/models/weight-bytes.js';
+import { GgmlType } from '../src/native/ggml.js';
 import { Backend } from '../src/tensor/backend.js';
 import type { PackShape } from '../src/training/pack.js';
+import { ggmlScratchBytes } from '../src/training/replica/ggml-scratch.js';
+import { planReplica } from '../src/training/replica/replica-plan.js';
+import { ReplicaStep } from '../src/training/replica/replica-step.js';
 import type { CartridgeGradients, StepLoss, TrainingStep } from '../src/training/training-step.js';
 import { largestDifference, largestMagnitude, PACKAGED_GOLDEN_FOLDER } from './support/golden.js';
 import { randomPacks } from './support/training-packs.js';
@@ -79,6 +84,66 @@ describe('gradients equal those of the graph step', () => {
     }
     step.dispose();
   });
+});
+
+describe('the plan of the memory', () => {
+  const contents = () => packs([70, 60, 75, 90, 40, 30, 20]);
+  const after = async (step: TrainingStep) => {
+    const loss = await step.accumulate(contents());
+    const gradients = step.gradients();
+    await step.update(LEARNING_RATE);
+    const validation = await step.evaluate(contents());
+    const { description, bytes } = step.plan;
+    step.dispose();
+    return { description, bytes, results: { loss, gradients, state: everything(step), validation } };
+  };
+
+  test.each(STEP_KINDS.slice(1))(
+    '$name: activations that do not fit are computed again, to the same bits',
+    async ({ create }) => {
+      const kept = await after(await create(model, stepOptions(), 2));
+      const recomputed = await after(await create(model, { ...stepOptions(), memoryBytes: kept.bytes - 1 }, 2));
+      expect(kept.description).toContain('activations kept');
+      expect(recomputed.description).toContain('activations recomputed');
+      expect(recomputed.bytes).toBeLessThan(kept.bytes);
+      expect(recomputed.results).toEqual(kept.results);
+    },
+  );
+
+  test.each(STEP_KINDS)('$name: what does not fit at all is refused with the plan', async ({ create }) => {
+    const failure = { code: 'OUT_OF_MEMORY', message: expect.stringMatching(/needs .*weights .*; 1\.0 MiB may be used/) };
+    await expect(create(model, { ...stepOptions(), memoryBytes: 1 << 20 })).rejects.toMatchObject(failure);
+  });
+
+  test.each([
+    [1, false],
+    [2, true],
+  ])('the plan of %i workers needs no model', async (workers, recomputes) => {
+    const products = { provider: 'ggml', operandType: 'f32' } as const;
+    const logitChunkBytes = stepOptions().logitChunkBytes;
+    const sizes = { shape, prefixTokens: ROWS, frozenCount: 2, workers, products, logitChunkBytes };
+    const weights = weightBytes(backend.engine, model.config, { forward: GgmlType.F32, transposed: GgmlType.F32 });
+    expect(weights).toBe(model.byteLength);
+    const planned = planReplica(model.config, { ...sizes, weightBytes: weights }, recomputes);
+    const step = await ReplicaStep.create(model, { ...stepOptions(), workers, products, memoryBytes: planned.bytes });
+    expect(step.plan).toEqual(planned);
+    expect(step.scratchBytes).toBe(ggmlScratchBytes(model.config, planned.shape, 'f32'));
+    step.dispose();
+  });
+});
+
+test.each([true, false])('work is timed by kind when that is wanted: %s', async (profiles) => {
+  const products = { provider: 'ggml', operandType: 'f32' } as const;
+  const step = await ReplicaStep.create(model, { ...stepOptions(), workers: 2, products, profiles });
+  await step.accumulate(packs([205, 180]));
+  const profile = await step.takeProfile();
+  expect(profile).toHaveLength(2);
+  for (const times of profile) {
+    expect(Object.keys(times)).toEqual(['linear', 'attention', 'rest']);
+    for (const milliseconds of Object.values(times)) expect(milliseconds > 0).toBe(profiles);
+  }
+  expect(await step.takeProfile()).toEqual(profile.map(() => ({ linear: 0, attention: 0, rest: 0 })));
+  step.dispose();
 });
 
 describe.each(STEP_KINDS)('$name', ({ create }) => {

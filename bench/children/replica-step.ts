@@ -10,6 +10,7 @@ import { chooseTrainingStep } from '../../src/pipeline/training-step-choice.js';
 import { Backend } from '../../src/tensor/backend.js';
 import { profileProducts } from '../../src/tensor/products/profile-products.js';
 import { ReplicaStep } from '../../src/training/replica/replica-step.js';
+import type { WorkKind, WorkTimes } from '../../src/training/replica/work-clock.js';
 import { serveRuns } from '../support/serve-runs.js';
 import { benchPacks, fullStep, readTrainingArguments } from '../support/training-subject.js';
 import { stepOperations } from '../support/training-work.js';
@@ -25,7 +26,7 @@ if (choice.step !== 'replica') throw new Error(`the replica step was not chosen 
 const model = await FrozenModel.load(backend, gguf, choice.weights);
 const { shape, packs } = benchPacks(config, { slots, slotTokens }, slots);
 const rows = normalRows(config, prefixTokens, new Random(1));
-const step = await ReplicaStep.create(model, { ...choice, shape, ...rows, frozenCount: 1 });
+const step = await ReplicaStep.create(model, { ...choice, shape, ...rows, frozenCount: 1, profiles: true });
 
 await serveRuns({
   facts: {
@@ -35,7 +36,12 @@ await serveRuns({
     planBytes: step.plan.bytes,
     baseBytes,
   },
-  run: () => fullStep(step, packs),
+  async run() {
+    await step.takeProfile();
+    const start = performance.now();
+    const figures = await fullStep(step, packs);
+    return { ...figures, ...shares(await step.takeProfile(), performance.now() - start) };
+  },
   async beside() {
     const { measured } = await profileProducts(backend.engine, { inputs: config.embedding, outputs: config.feedForward });
     const ofProvider = measured.filter((speed) => speed.products.provider === choice.products.provider);
@@ -48,3 +54,10 @@ await serveRuns({
     backend.dispose();
   },
 });
+
+/** Kinds of work as parts of the time of all workers; waiting for each other counts as outside of native code. */
+function shares(profile: readonly WorkTimes[], milliseconds: number): Record<string, number> {
+  const share = (kind: WorkKind) => profile.reduce((sum, times) => sum + times[kind], 0) / (profile.length * milliseconds);
+  const [linearShare, attentionShare, restShare] = [share('linear'), share('attention'), share('rest')];
+  return { linearShare, attentionShare, restShare, outsideShare: 1 - linearShare - attentionShare - restShare };
+}

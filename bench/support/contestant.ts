@@ -21,11 +21,6 @@ export interface ContestantOptions {
   runSeconds: number;
 }
 
-/** The command that runs a TypeScript file of `bench/children/`. */
-export function typescriptCommand(file: URL, ...args: string[]): [string, ...string[]] {
-  return [process.execPath, '--import', import.meta.resolve('tsx'), file.pathname, ...args];
-}
-
 /**
  * A process that is measured. It has its own so that its peak memory is its own, and it sleeps on its stdin while others run.
  * It speaks the protocol of `serve-runs.ts`; `peers/torch_step.py` speaks it too.

@@ -13,21 +13,27 @@ export interface Subject {
 
 /**
  * The child's side of a {@link ../support/contestant.ts Contestant}: says that it is ready, makes one run for each line of
- * stdin, and when stdin ends reports the process' peak memory. Each message is one line of JSON on stdout.
+ * stdin, and when stdin ends reports the process' peak memory up to the end of the first run. Each message is one line of JSON on stdout.
  */
 export async function serveRuns(subject: Subject): Promise<void> {
   const send = (message: unknown) => process.stdout.write(`${JSON.stringify(message)}\n`);
   send({ facts: subject.facts });
-  for await (const _request of createInterface({ input: process.stdin })) send(await timed(subject));
-  send({ peakBytes: process.resourceUsage().maxRSS * 1024 });
+  let peakBytes: number | undefined;
+  const notePeak = () => {
+    // What is measured beside the first run would count from then on.
+    peakBytes ??= process.resourceUsage().maxRSS * 1024;
+  };
+  for await (const _request of createInterface({ input: process.stdin })) send(await timed(subject, notePeak));
+  send({ peakBytes });
   await subject.dispose();
 }
 
-async function timed(subject: Subject): Promise<Record<string, number>> {
+async function timed(subject: Subject, onRun: () => void): Promise<Record<string, number>> {
   const cpu = process.cpuUsage();
   const start = performance.now();
   const figures = await subject.run();
   const milliseconds = performance.now() - start;
+  onRun();
   const beside = (await subject.beside?.()) ?? {};
   const { user, system } = process.cpuUsage(cpu);
   return { milliseconds, cpuMilliseconds: (user + system) / 1000, ...figures, ...beside };

@@ -1,15 +1,15 @@
-import { setImmediate } from 'node:timers/promises';
 import { throwIfAborted } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
 import { GgmlType } from '../native/ggml.js';
 import type { GgmlBufferType } from '../native/handles.js';
-import { quantize } from '../native/tensor-types.js';
 import type { Backend } from '../tensor/backend.js';
 import type { FrozenMatrix, RopeSettings } from '../tensor/graph.js';
 import { type StoredTensor, TensorStore } from '../tensor/tensor-store.js';
 import type { GgufFile } from './gguf.js';
+import { type Loading, loadTensor } from './load-tensor.js';
 import type { StoredMatrix } from './matrix-rows.js';
 import { layerTensorShapes, type ModelConfig, readModelConfig } from './model-config.js';
+import { fittingType } from './weight-bytes.js';
 import { WeightReader } from './weight-reader.js';
 
 const TOKEN_EMBEDDING = 'token_embd.weight';
@@ -41,13 +41,6 @@ export interface FrozenLayer {
   gate: FrozenMatrix;
   up: FrozenMatrix;
   down: FrozenMatrix;
-}
-
-interface Loading {
-  name: string;
-  tensor: StoredTensor;
-  isTransposed: boolean;
-  store: TensorStore;
 }
 
 /**
@@ -94,9 +87,7 @@ export class FrozenModel {
     let done = 0;
     for (const loading of declared.loading) {
       throwIfAborted(options.signal);
-      await loadTensor(backend, gguf, reader, loading);
-      // Converting a large matrix takes a while: let the event loop breathe between two of them.
-      await setImmediate();
+      await loadTensor(backend.engine, reader, loading);
       options.onProgress?.({ kind: 'progress', stage: 'load', done: ++done, total: declared.loading.length });
     }
     return new FrozenModel(backend, config, reader, declared);
@@ -194,37 +185,4 @@ function declareWeights(backend: Backend, config: ModelConfig, gguf: GgufFile, t
     },
     loading,
   };
-}
-
-/** A block type needs rows of whole blocks; a matrix that has others (a vocabulary of 3,161, say) is kept in f32. */
-function fittingType(type: number, rowLength: number): number {
-  const blockLength = type === GgmlType.F32 || type === GgmlType.F16 || type === GgmlType.BF16 ? 1 : 32;
-  return rowLength % blockLength === 0 ? type : GgmlType.F32;
-}
-
-async function loadTensor(backend: Backend, gguf: GgufFile, reader: WeightReader, loading: Loading): Promise<void> {
-  const { name, tensor, isTransposed, store } = loading;
-  if (!isTransposed && gguf.tensors.get(name)!.type === tensor.type) {
-    store.write(tensor, await reader.readBytes(name));
-    return;
-  }
-  const values = await reader.readFloats(name);
-  const ordered = isTransposed ? transpose(values, tensor.shape[0], tensor.shape[1]) : values;
-  store.write(tensor, quantize(backend.engine, tensor.type, ordered, tensor.shape[0]));
-}
-
-/** [rows, columns] → [columns, rows], in tiles that stay in the cache. */
-function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
-  const TILE = 32;
-  const result = new Float32Array(values.length);
-  for (let firstRow = 0; firstRow < rows; firstRow += TILE) {
-    const rowEnd = Math.min(firstRow + TILE, rows);
-    for (let firstColumn = 0; firstColumn < columns; firstColumn += TILE) {
-      const columnEnd = Math.min(firstColumn + TILE, columns);
-      for (let column = firstColumn; column < columnEnd; column++) {
-        for (let row = firstRow; row < rowEnd; row++) result[column * rows + row] = values[row * columns + column]!;
-      }
-    }
-  }
-  return result;
 }

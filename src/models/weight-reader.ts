@@ -21,24 +21,20 @@ export class WeightReader {
     return new WeightReader(engine, gguf, await open(gguf.path, 'r'));
   }
 
-  /** The stored bytes of a whole tensor. */
-  async readBytes(name: string): Promise<Uint8Array> {
+  /** Stored bytes of `count` rows of a tensor. */
+  async readBytes(name: string, firstRow: number, count: number): Promise<Uint8Array> {
     const tensor = this.#tensor(name);
-    const bytes = new Uint8Array(tensor.byteLength);
-    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, tensor.offset);
+    const rowBytes = tensor.byteLength / (tensor.shape[1] ?? 1);
+    const bytes = new Uint8Array(rowBytes * count);
+    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, tensor.offset + rowBytes * firstRow);
     if (bytesRead !== bytes.length) throw truncatedTensor(this.#gguf.path, name);
     return bytes;
   }
 
-  /** A whole tensor as f32, row-major. */
-  async readFloats(name: string): Promise<Float32Array> {
-    const tensor = this.#tensor(name);
-    return dequantize(
-      this.#engine,
-      tensor.type,
-      await this.readBytes(name),
-      tensor.shape.reduce((count: number, extent: number) => count * extent, 1),
-    );
+  /** `count` rows of a tensor as f32, [count, columns]. */
+  async readFloats(name: string, firstRow: number, count: number): Promise<Float32Array> {
+    const { type, shape } = this.#tensor(name);
+    return dequantize(this.#engine, type, await this.readBytes(name, firstRow, count), count * (shape[0] ?? 1));
   }
 
   /** Rows of a matrix as f32, [rows.length, columns], read from the file where they lie. */

@@ -144,6 +144,7 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
       'void ggml_backend_buffer_clear(void *buffer, uint8_t value)',
     ),
     ggml_backend_buffer_free: base<(buffer: GgmlBuffer) => void>('void ggml_backend_buffer_free(void *buffer)'),
+    ggml_backend_buffer_is_host: base<(buffer: GgmlBuffer) => boolean>('bool ggml_backend_buffer_is_host(void *buffer)'),
     ggml_backend_buffer_get_size: base<(buffer: GgmlBuffer) => number | bigint>(
       'size_t ggml_backend_buffer_get_size(void *buffer)',
     ),

@@ -129,8 +129,10 @@ function toResult(output: string, trained: TrainedCartridge, seconds: BuildResul
 
 function runFolder({ session, corpus, settings, output }: BuildOptions): string {
   const { outputFolder, ...relevant } = settings;
+  // More memory does not make another cartridge: a build that had too little goes on.
+  const training = { ...settings.training, memory: undefined };
   const identity = sha256Json({
-    settings: { ...relevant, model: undefined, evaluation: undefined, serving: undefined },
+    settings: { ...relevant, training, model: undefined, evaluation: undefined, serving: undefined },
     corpus: corpus.contentHash,
     model: session.fingerprint,
     version: packageVersion(),

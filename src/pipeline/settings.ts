@@ -1,8 +1,12 @@
 import { z } from 'zod';
+import { parseBytes } from '../core/format-bytes.js';
 
 const count = z.int().min(1);
 const share = z.number().min(0).max(1);
 const path = z.string().min(1);
+const byteSize = z
+  .union([z.number(), z.string()])
+  .refine((size) => parseBytes(size) !== undefined, 'expected bytes, or a size such as 4GiB');
 
 /** Settings of self-study. */
 const synthesisSettings = z.strictObject({
@@ -59,6 +63,7 @@ const trainingSettings = z.strictObject({
     .enum(['auto', 'ggml', 'onednn'])
     .default('auto')
     .describe('library for the products of the replica step; auto measures'),
+  memory: byteSize.optional().describe('most memory that training may take, such as 4GiB; chosen from what is free'),
 });
 
 /** Settings of an evaluation. */

@@ -11,13 +11,12 @@ import { loadConversations, openDataset } from '../self-study/dataset/open-datas
 import { RunDirectory } from '../tracking/run-directory.js';
 import { CheckpointFile } from '../training/checkpoint.js';
 import { makeExamples, type TrainingExample } from '../training/examples.js';
-import { GraphStep } from '../training/graph-step.js';
 import type { Pack, PackShape } from '../training/pack.js';
-import { choosePackShape, dealIntoPacks, fillPack } from '../training/packing.js';
-import { ReplicaStep } from '../training/replica/replica-step.js';
+import { dealIntoPacks, fillPack, packShapes } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
-import type { LossKind, TrainingStep } from '../training/training-step.js';
+import type { TrainingStep } from '../training/training-step.js';
 import type { TokenizedCorpus } from './corpus-source.js';
+import { createFittingStep } from './fitting-step.js';
 import { type InitialRows, prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
 import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
@@ -63,12 +62,15 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
  */
 export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
   const started = performance.now();
-  const data = await loadTrainingData(options);
+  const loaded = await loadTrainingData(options);
   const { session, settings } = options;
   const choice = await chooseTrainingStep(session.backend, session.config, settings, options);
-  const step = await createStep(options, data, choice);
+  const kept = await readKeptPlan(options);
+  const shapes = kept ? ([kept.shape] as const) : loaded.shapes;
+  const { step, shape } = await createFittingStep({ ...options, ...loaded, shapes, choice });
   try {
-    const loop = await planLoop(options, data, step, started);
+    const data = { ...loaded, shape };
+    const loop = await planLoop(options, data, step, kept, started);
     const plan = { loop, computation: describeComputation(choice, session, settings) };
     const checkpoints = new CheckpointFile(join(options.folder, 'checkpoint.safetensors'), describeRun(options, data, plan));
     const result = await runLoop(options, data, step, plan, started, checkpoints);
@@ -81,7 +83,7 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
   }
 }
 
-interface TrainingData {
+interface LoadedData {
   tokenCount: number;
   contentHash: string;
   training: TrainingExample[];
@@ -90,10 +92,15 @@ interface TrainingData {
   supervisedTokens: number;
   initialRows: InitialRows;
   plan: TrainingPlan;
+  /** The wanted one first. */
+  shapes: [PackShape, ...PackShape[]];
+}
+
+interface TrainingData extends LoadedData {
   shape: PackShape;
 }
 
-async function loadTrainingData(options: TrainCartridgeOptions): Promise<TrainingData> {
+async function loadTrainingData(options: TrainCartridgeOptions): Promise<LoadedData> {
   const { session, corpus, settings, signal } = options;
   const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
   const initialRows = await prepareInitialRows(session, corpus.text, settings, tokenCount);
@@ -108,28 +115,8 @@ async function loadTrainingData(options: TrainCartridgeOptions): Promise<Trainin
     supervisedTokens,
     initialRows,
     plan: planTraining(supervisedTokens, settings, session.recommendations),
-    shape: choosePackShape([...training, ...validation], settings.training.packTokens ?? PACK_TOKENS),
+    shapes: packShapes([...training, ...validation], settings.training.packTokens ?? PACK_TOKENS),
   };
-}
-
-async function createStep(
-  options: TrainCartridgeOptions,
-  { initialRows, shape }: TrainingData,
-  choice: StepChoice,
-): Promise<TrainingStep> {
-  const { session, settings, onProgress } = options;
-  const student = await session.student(choice.step === 'graph' ? settings.training.weightType : choice.weights, options);
-  const { keys, values } = await initialRows.compute(student, options);
-  const { frozenTokens: frozenCount, gradientClip } = settings.training;
-  const loss: LossKind = settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean';
-  const stepOptions = { shape, keys, values, frozenCount, loss, gradientClip };
-  const step =
-    choice.step === 'graph'
-      ? new GraphStep(student, stepOptions)
-      : await ReplicaStep.create(student, { ...stepOptions, ...choice });
-  const teacher = `libllama's copy of the model ${(session.gguf.fileSize / 2 ** 20).toFixed(1)} MiB`;
-  onProgress?.({ kind: 'note', stage: 'train', message: `memory planned ${step.plan.description}; beside it ${teacher}` });
-  return step;
 }
 
 interface LoopPlan {
@@ -137,22 +124,33 @@ interface LoopPlan {
   packsPerStep: number;
 }
 
-/** Settings of the loop; a run that is continued keeps the plan that it was started with. */
+/** What a run that is continued keeps: neither the speed nor the memory of today may change it. */
+interface KeptPlan extends LoopPlan {
+  shape: PackShape;
+}
+
+const planPath = ({ folder }: TrainCartridgeOptions) => join(folder, 'plan.json');
+
+async function readKeptPlan(options: TrainCartridgeOptions): Promise<KeptPlan | undefined> {
+  if (!options.resume) return undefined;
+  const text = await readFile(planPath(options), 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : JSON.parse(text);
+}
+
 async function planLoop(
   options: TrainCartridgeOptions,
   data: TrainingData,
   step: TrainingStep,
+  kept: KeptPlan | undefined,
   started: number,
 ): Promise<TrainSettings> {
-  const { settings, folder, maxSeconds } = options;
+  const { settings, maxSeconds } = options;
+  if (kept) return loopSettings(kept, data, settings);
   const dealt = dealIntoPacks(data.training, data.shape, new Random(settings.seed));
   const wanted = wantedLoop(data, dealt.length, step.lanes);
-  const planPath = join(folder, 'plan.json');
-  const kept = options.resume ? await readFile(planPath, 'utf8').catch(() => undefined) : undefined;
-  if (kept !== undefined) return loopSettings(JSON.parse(kept), data, settings);
   const measured = dealt.slice(0, 2 * step.lanes).map((contents) => fillPack(contents, data.shape));
   const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, measured, wanted, started + maxSeconds * 1000);
-  await writeJsonAtomic(planPath, plan);
+  await writeJsonAtomic(planPath(options), { ...plan, shape: data.shape } satisfies KeptPlan);
   return loopSettings(plan, data, settings);
 }
 
@@ -194,11 +192,13 @@ function describeRun(
   data: TrainingData,
   { loop, computation }: RunPlan,
 ): Record<string, unknown> {
+  // Another limit of memory changes no result.
+  const { memory: _, ...training } = settings.training;
   return {
     dataset: data.contentHash,
     model: session.fingerprint.weightsHash,
     framing: session.framing.hash,
-    training: { ...settings.training, tokens: data.tokenCount },
+    training: { ...training, tokens: data.tokenCount },
     loop,
     shape: data.shape,
     ...computation,

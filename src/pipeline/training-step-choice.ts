@@ -14,7 +14,13 @@ import type { Settings } from './settings.js';
 /** The step that a run trains with, and what the student is loaded in for it. Recorded in the run. */
 export type StepChoice =
   | { step: 'graph' }
-  | { step: 'replica'; products: ProductsChoice; workers: number; weightType: string; weights: WeightTypes };
+  | {
+      step: 'replica';
+      products: ProductsChoice;
+      workers: number;
+      weightType: string;
+      weights: WeightTypes & { forward: number };
+    };
 
 /** A provider must win by this much over a more exact one. */
 const WORTHWHILE_GAIN = 1.15;

@@ -1,4 +1,6 @@
 import type { GgmlBuffer, GgmlBufferType, GgmlContext, GgmlTensor } from '../native/handles.js';
+import { viewMemory } from '../native/koffi.js';
+import { dataAddress } from '../native/tensor-fields.js';
 import type { Backend } from './backend.js';
 import { type Shape, shapeOf } from './shape.js';
 
@@ -48,6 +50,15 @@ export class TensorStore {
 
   write(tensor: StoredTensor, data: ArrayBufferView): void {
     this.#backend.engine.ggml.ggml_backend_tensor_set(tensor.handle, data, 0, data.byteLength);
+  }
+
+  /** A tensor's memory where the processor may write to it itself; undefined on a device, and in formats of its own. */
+  hostMemory(tensor: StoredTensor): Uint8Array | undefined {
+    const { ggml } = this.#backend.engine;
+    if (!this.#buffer || !ggml.ggml_backend_buffer_is_host(this.#buffer)) return undefined;
+    const [rowLength, ...rest] = tensor.shape;
+    const bytes = rest.reduce((product, extent) => product * extent, Number(ggml.ggml_row_size(tensor.type, rowLength)));
+    return new Uint8Array(viewMemory(dataAddress(tensor.handle), bytes));
   }
 
   read(tensor: StoredTensor, target: ArrayBufferView): void {

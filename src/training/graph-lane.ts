@@ -51,7 +51,7 @@ export class GraphLane {
   readonly #mask: AttentionMask;
   readonly #training: Built;
   readonly #scratch: Float32Array;
-  #validation: Built | undefined;
+  readonly #validation: Built;
 
   constructor(model: FrozenModel, options: LaneOptions) {
     this.#model = model;
@@ -61,15 +61,17 @@ export class GraphLane {
     this.#store.allocate('the inputs of a training step');
     this.#mask = new AttentionMask(options.shape, options.tokenCount);
     this.#training = this.#build(true);
+    this.#validation = this.#build(false);
     const { layers, kvHeads, headDimension } = model.config;
     const values = options.tokenCount * kvHeads * headDimension;
     this.gradients = Array.from({ length: 2 * layers }, () => new Float32Array(values));
     this.#scratch = new Float32Array(values);
   }
 
-  /** Bytes of intermediate results, and of inputs. */
+  /** Bytes of intermediate results, of training and of validation, and of inputs. */
   get byteLengths(): { results: number; inputs: number } {
-    return { results: this.#training.graph.byteLength, inputs: this.#store.byteLength };
+    const results = this.#training.graph.byteLength + this.#validation.graph.byteLength;
+    return { results, inputs: this.#store.byteLength };
   }
 
   /** Puts the cartridge's rows where the graphs read them: keys of all layers, then values. */
@@ -92,7 +94,6 @@ export class GraphLane {
 
   /** The loss of a pack alone. */
   async evaluate(pack: Pack): Promise<number> {
-    this.#validation ??= this.#build(false);
     return this.#run(this.#validation, pack);
   }
 
@@ -102,7 +103,7 @@ export class GraphLane {
 
   dispose(): void {
     this.#training.graph.dispose();
-    this.#validation?.graph.dispose();
+    this.#validation.graph.dispose();
     this.#store.dispose();
   }
 

@@ -2,16 +2,9 @@ import { throwIfAborted } from '../core/errors.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { Adam, DEFAULT_ADAM } from '../tensor/adam.js';
 import { GraphLane } from './graph-lane.js';
+import { type MemoryPlan, planMemory, requireMemory } from './memory-plan.js';
 import type { Pack } from './pack.js';
-import {
-  clipFactor,
-  countRows,
-  describePlan,
-  LOGIT_CHUNK_BYTES,
-  nothingAccumulated,
-  type StepOptions,
-  stepLoss,
-} from './step-options.js';
+import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from './step-options.js';
 import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from './training-step.js';
 
 export interface GraphStepOptions extends StepOptions {
@@ -27,7 +20,7 @@ const MAX_LANES = 4;
  * validation are built once a lane for the shape of the packs; Adam runs on the host, since a cartridge is small.
  */
 export class GraphStep implements TrainingStep {
-  readonly plan: { bytes: number; description: string };
+  readonly plan: MemoryPlan;
   readonly #model: FrozenModel;
   readonly #frozenValues: number;
   readonly #loss: LossKind;
@@ -38,6 +31,7 @@ export class GraphStep implements TrainingStep {
   #normalizer = 0;
   #rowsChanged = true;
 
+  /** Throws `OUT_OF_MEMORY`, with the plan when it is larger than `memoryBytes`. */
   constructor(model: FrozenModel, options: GraphStepOptions) {
     const { kvHeads, headDimension } = model.config;
     const tokenCount = countRows(options, model.config);
@@ -49,8 +43,14 @@ export class GraphStep implements TrainingStep {
     this.#adam = new Adam(this.#rows, this.#frozenValues, options.adam ?? DEFAULT_ADAM);
     const { shape, logitChunkBytes = LOGIT_CHUNK_BYTES } = options;
     const backends = model.backend.createLanes(Math.min(MAX_LANES, options.lanes ?? MAX_LANES));
-    this.#lanes = backends.map((backend) => new GraphLane(model, { shape, tokenCount, logitChunkBytes, backend }));
-    this.plan = this.#describePlan();
+    this.#lanes = [];
+    try {
+      for (const backend of backends) this.#lanes.push(new GraphLane(model, { shape, tokenCount, logitChunkBytes, backend }));
+      this.plan = requireMemory(this.#planMemory(), options.memoryBytes ?? Number.POSITIVE_INFINITY);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   get lanes(): number {
@@ -150,10 +150,10 @@ export class GraphStep implements TrainingStep {
     return { keys: copies.slice(0, layers), values: copies.slice(layers) };
   }
 
-  #describePlan(): { bytes: number; description: string } {
+  #planMemory(): MemoryPlan {
     const cartridge = this.#rows.reduce((sum, rows) => sum + rows.byteLength, 0);
     const sizes = this.#lanes.map((lane) => lane.byteLengths);
-    return describePlan({
+    return planMemory({
       weights: this.#model.byteLength,
       'intermediate results': sizes.reduce((sum, { results }) => sum + results, 0),
       inputs: sizes.reduce((sum, { inputs }) => sum + inputs, 0),

@@ -4,7 +4,7 @@ import { Random } from '../core/random.js';
 import { AttentionMask } from './attention-mask.js';
 import type { TrainingExample } from './examples.js';
 import { usedTokens } from './pack.js';
-import { choosePackShape, packExamples } from './packing.js';
+import { choosePackShape, packExamples, packShapes } from './packing.js';
 
 /** An example whose tokens all carry its number, so that a pack shows where each one went. */
 function example(number: number, length: number, supervised: number, k: number): TrainingExample {
@@ -28,6 +28,22 @@ const examplesArbitrary = fc
   .map((list) =>
     list.map(([length, share, k], index) => example(index + 1, length, Math.max(1, Math.floor(((length - 1) * share) / 4)), k)),
   );
+
+test('smaller packs still hold every example', () => {
+  fc.assert(
+    fc.property(examplesArbitrary, fc.integer({ min: 60, max: 3000 }), (examples, packTokens) => {
+      const shapes = packShapes(examples, packTokens);
+      expect(shapes[0]).toEqual(choosePackShape(examples, packTokens));
+      shapes.slice(1).forEach((shape, index) => {
+        expect(shape.slots * shape.slotTokens).toBeLessThan(shapes[index]!.slots * shapes[index]!.slotTokens);
+      });
+      const packed = packExamples(examples, shapes.at(-1)!).reduce((sum, { conversations }) => sum + conversations, 0);
+      expect(packed).toBe(examples.length);
+      expect(shapes.at(-1)!.slots).toBe(1);
+    }),
+    { numRuns: 60 },
+  );
+});
 
 test('every example is packed once, whole, with its targets, and no pack exceeds its shape', () => {
   fc.assert(

@@ -30,6 +30,17 @@ export function choosePackShape(examples: readonly TrainingExample[], packTokens
   return { slots, slotTokens, supervisedRows, entriesPerRow: Math.max(...examples.map((example) => example.entriesPerRow), 1) };
 }
 
+/** The shape of {@link choosePackShape}, and smaller ones that still hold every example, for when memory is short. */
+export function packShapes(examples: readonly TrainingExample[], packTokens: number): [PackShape, ...PackShape[]] {
+  const shapes: [PackShape, ...PackShape[]] = [choosePackShape(examples, packTokens)];
+  const tokensOf = ({ slots, slotTokens }: PackShape) => slots * slotTokens;
+  for (let tokens = packTokens / 2; tokens >= 1; tokens /= 2) {
+    const shape = choosePackShape(examples, tokens);
+    if (tokensOf(shape) < tokensOf(shapes.at(-1)!)) shapes.push(shape);
+  }
+  return shapes;
+}
+
 /** Which examples a pack will hold, by slot: what is kept of a pack until it is its turn. */
 export type PackContents = readonly (readonly TrainingExample[])[];
 

@@ -17,6 +17,8 @@ export interface StepOptions {
   adam?: AdamSettings;
   /** Logits exist for this many bytes at a time in each lane. */
   logitChunkBytes?: number;
+  /** What the plan may take; without it there is no limit. */
+  memoryBytes?: number;
 }
 
 export const LOGIT_CHUNK_BYTES = 32 << 20;
@@ -36,14 +38,6 @@ export function stepLoss(packs: readonly Pack[], lossSum: number, kind: LossKind
   const klSum = packs.reduce((sum, pack) => sum + pack.weightedLogprobSum, lossSum);
   const counted = kind === 'token-mean' ? 'supervisedTokens' : 'entries';
   return { lossSum, klSum, normalizer: packs.reduce((sum, pack) => sum + pack[counted], 0) };
-}
-
-/** A plan from its parts in bytes. */
-export function describePlan(parts: Readonly<Record<string, number>>): { bytes: number; description: string } {
-  const bytes = Object.values(parts).reduce((sum, part) => sum + part, 0);
-  const mebibytes = (count: number) => `${(count / 2 ** 20).toFixed(1)} MiB`;
-  const list = Object.entries(parts).map(([name, count]) => `${name} ${mebibytes(count)}`);
-  return { bytes, description: `${mebibytes(bytes)}: ${list.join(', ')}` };
 }
 
 /** By how much a gradient is multiplied so that its norm is at most `limit`; a limit of 0 is none. */

@@ -1,4 +1,5 @@
 import type { AdamState } from '../tensor/adam.js';
+import type { MemoryPlan } from './memory-plan.js';
 import type { Pack } from './pack.js';
 
 /** Over what the summed loss is divided: supervised tokens, or teacher entries as upstream does (`cartridges/train.py`). */
@@ -35,7 +36,7 @@ export interface StepLoss {
  */
 export interface TrainingStep {
   /** What the step takes in memory, computed before the first call. */
-  readonly plan: { bytes: number; description: string };
+  readonly plan: MemoryPlan;
   readonly lanes: number;
   /** Adds the gradient of the SUM over the supervised tokens of all packs; rows do not change. */
   accumulate(packs: readonly Pack[], signal?: AbortSignal): Promise<StepLoss>;

@@ -1,11 +1,10 @@
 import { GgmlType } from '../../native/ggml.js';
 import type { GgmlTensor } from '../../native/handles.js';
 import type { Placement, PointedGraphBuilder } from '../pointed-graph.js';
-import type { Layout, OperandType } from './products.js';
+import { type Layout, OPERAND_BYTES, type OperandType } from './products.js';
 
 /** How ggml calls the types of operands. */
 export const GGML_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
-const BYTES: Readonly<Record<OperandType, number>> = { f32: 4, bf16: 2 };
 const ALIGNMENT = 64;
 
 /** The slots of a product: both factors and the result; then comes the scratch memory between its operations. */
@@ -28,9 +27,9 @@ export function addMatmul(builder: PointedGraphBuilder, a: Layout, b: Layout, c:
 export function placed(layout: Layout): { dimensions: number[]; placement: Placement } {
   const type = layout.type ?? 'f32';
   const dimensions = [...layout.dimensions].reverse();
-  const strides = [...layout.strides].reverse().map((stride) => stride * BYTES[type]);
+  const strides = [...layout.strides].reverse().map((stride) => stride * OPERAND_BYTES[type]);
   // A dimension of one element has no neighbours, but ggml wants a first one without gaps.
-  if (dimensions[0] === 1) strides[0] = BYTES[type];
+  if (dimensions[0] === 1) strides[0] = OPERAND_BYTES[type];
   while (strides.length < 4) strides.push(strides.at(-1)! * (dimensions[strides.length - 1] ?? 1));
   return { dimensions, placement: { type: GGML_TYPES[type], strides } };
 }
@@ -69,7 +68,7 @@ export class ScratchProduct {
 
   #toScratch(node: GgmlTensor, { dimensions, type = 'f32' }: Layout): GgmlTensor {
     const offset = this.scratchBytes;
-    const bytes = dimensions.reduce((product, extent) => product * extent, BYTES[type]);
+    const bytes = dimensions.reduce((product, extent) => product * extent, OPERAND_BYTES[type]);
     this.scratchBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
     return this.#builder.result(SCRATCH, node, { offset });
   }

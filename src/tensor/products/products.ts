@@ -1,6 +1,8 @@
 /** In which type the factors of products are kept. Results are f32. */
 export type OperandType = 'f32' | 'bf16';
 
+export const OPERAND_BYTES: Readonly<Record<OperandType, number>> = { f32: 4, bf16: 2 };
+
 /** Memory as a product sees it: dimensions outermost first, strides in elements. */
 export interface Layout {
   readonly dimensions: readonly number[];

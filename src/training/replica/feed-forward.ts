@@ -42,12 +42,17 @@ export class FeedForward {
   }
 
   /** From hidden values as an operand to `result` in f32; `gate` and `up` are kept for the backward pass. */
-  forward({ matrices }: ReplicaLayer, hidden: bigint, gate: bigint, up: bigint, result: bigint): void {
+  forward(layer: ReplicaLayer, hidden: bigint, gate: bigint, up: bigint, result: bigint): void {
     const { product, operand } = this.#memory;
+    this.widen(layer, hidden, gate, up);
+    this.#swiglu(gate, up, product);
+    this.#down(layer.matrices.down, this.#castInner(product, operand), result);
+  }
+
+  /** The part of the forward pass that the backward pass needs. */
+  widen({ matrices }: ReplicaLayer, hidden: bigint, gate: bigint, up: bigint): void {
     this.#gate(matrices.gate, hidden, gate);
     this.#up(matrices.up, hidden, up);
-    this.#swiglu(gate, up, product);
-    this.#down(matrices.down, this.#castInner(product, operand), result);
   }
 
   /** From the gradient of the result to that of the hidden values, both f32. */

@@ -6,6 +6,7 @@ import type { ReplicaModel } from './replica-model.js';
 import type { ReplicaShape } from './replica-shape.js';
 import type { ReplicaUnit } from './replica-unit.js';
 import type { CartridgeShape } from './shared-cartridge.js';
+import type { WorkTimes } from './work-clock.js';
 
 /** What a worker thread is started with. Memory and handles belong to the main thread. */
 export interface WorkerStart {
@@ -19,6 +20,8 @@ export interface WorkerStart {
   memoryAddress: bigint;
   cartridge: CartridgeShape;
   cartridgeAddress: bigint;
+  /** Native code is timed by kind of work. */
+  profiles: boolean;
 }
 
 /** What the main thread asks for, one request at a time, and the answers. */
@@ -30,6 +33,8 @@ export interface Requests {
   reduce: { request: Record<never, never>; answer: { squares: [head: number, sum: number][] } };
   /** Adam on the same share; gradients are zero afterwards. */
   update: { request: { update: AdamUpdate }; answer: Record<never, never> };
+  /** Times since the last such request; zeros when nothing is timed. */
+  profile: { request: Record<never, never>; answer: { times: WorkTimes } };
   /** The rows were replaced: copies of them as operands are made anew. */
   refresh: { request: Record<never, never>; answer: Record<never, never> };
 }

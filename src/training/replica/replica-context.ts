@@ -4,9 +4,20 @@ import { dense, type Kernel, type Products } from '../../tensor/products/product
 import type { ReplicaMemory } from './replica-memory.js';
 import type { ReplicaModel } from './replica-model.js';
 import type { ReplicaShape } from './replica-shape.js';
+import { TimedProducts, type WorkClock, type WorkKind } from './work-clock.js';
 
 /** Brings f32 values into the type of operands, at `copy` when that is another; returns where the operand lies. */
 export type Cast = (values: bigint, copy: bigint) => bigint;
+
+export interface ReplicaParts {
+  thread: GgmlThread;
+  products: Products;
+  model: ReplicaModel;
+  shape: ReplicaShape;
+  memory: ReplicaMemory;
+  /** Times every kernel, when there is one. */
+  clock: WorkClock | undefined;
+}
 
 /** What the parts of a replica are made from, and the owner of their graphs. */
 export class ReplicaContext {
@@ -14,22 +25,33 @@ export class ReplicaContext {
   readonly model: ReplicaModel;
   readonly shape: ReplicaShape;
   readonly memory: ReplicaMemory;
-  readonly #thread: GgmlThread;
-  readonly #graphs: PointedGraph[] = [];
+  readonly #parts: ReplicaParts;
+  readonly #kind: WorkKind;
+  readonly #graphs: PointedGraph[];
 
-  constructor(thread: GgmlThread, products: Products, model: ReplicaModel, shape: ReplicaShape, memory: ReplicaMemory) {
-    this.#thread = thread;
-    this.products = products;
-    this.model = model;
-    this.shape = shape;
-    this.memory = memory;
+  constructor(parts: ReplicaParts, kind: WorkKind = 'rest', graphs: PointedGraph[] = []) {
+    const { clock, products } = parts;
+    this.products = clock ? new TimedProducts(products, clock, kind) : products;
+    this.model = parts.model;
+    this.shape = parts.shape;
+    this.memory = parts.memory;
+    this.#parts = parts;
+    this.#kind = kind;
+    this.#graphs = graphs;
+  }
+
+  /** The same context for another kind of work. */
+  of(kind: WorkKind): ReplicaContext {
+    return new ReplicaContext(this.#parts, kind, this.#graphs);
   }
 
   /** A kernel of ggml's own operations; its addresses are those of the slots that `build` uses. */
   graph(build: (builder: PointedGraphBuilder) => void): Kernel {
-    const graph = new PointedGraph(this.#thread, build);
+    const { thread, clock } = this.#parts;
+    const graph = new PointedGraph(thread, build);
     this.#graphs.push(graph);
-    return (...addresses) => graph.run(...addresses);
+    const run: Kernel = (...addresses) => graph.run(...addresses);
+    return clock ? clock.time(this.#kind, run) : run;
   }
 
   cast(count: number): Cast {

@@ -1,14 +1,14 @@
 import type { ModelConfig } from '../../models/model-config.js';
-import type { OperandType } from '../../tensor/products/products.js';
+import { OPERAND_BYTES, type OperandType } from '../../tensor/products/products.js';
 import type { Arena } from './arena.js';
 import type { ReplicaShape } from './replica-shape.js';
 
-/** What the backward pass of a layer needs of its forward pass; addresses. */
+/** What the backward pass of a layer needs of its forward pass; addresses. Layers that are computed again share all but `input`. */
 export interface LayerMemory {
   /** f32 [tokens, embedding]: what comes in, and what it is after attention. */
   input: bigint;
   afterAttention: bigint;
-  /** f32 [tokens, heads, D] and [tokens, Hkv, D] before norm and RoPE; shared by all layers where heads have no norm. */
+  /** f32 [tokens, heads, D] and [tokens, Hkv, D] before norm and RoPE; shared too where heads have no norm. */
   rawQueries: bigint;
   rawKeys: bigint;
   /** Operands of the attention by head: [Hkv, tokens, group, D], [Hkv, tokens, D]. */
@@ -23,8 +23,6 @@ export interface LayerMemory {
 /** Where everything of a replica lies. All f32, apart from what is called an operand. */
 export type ReplicaMemory = ReturnType<typeof layOutReplica>;
 
-const OPERAND_BYTES: Readonly<Record<OperandType, number>> = { f32: 4, bf16: 2 };
-
 /** Lays out the memory of a replica. Over an arena that only counts this is the plan. */
 export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandType: OperandType, arena: Arena) {
   const sizes = valueCounts(config, shape);
@@ -32,24 +30,8 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
   const operands = (count: number) => arena.take(count * OPERAND_BYTES[operandType]);
   /** A copy in the operand type; f32 values are operands as they are. */
   const copies = (count: number) => (operandType === 'f32' ? 0n : operands(count));
-  const [rawQueries, rawKeys] = [floats(sizes.queries), floats(sizes.keys)];
-  const layers = Array.from({ length: config.layers }, (_, index): LayerMemory => {
-    const isLast = index === config.layers - 1;
-    const keepsRaw = config.traits.headNorm;
-    return {
-      input: floats(sizes.hidden),
-      afterAttention: floats(sizes.hidden),
-      rawQueries: keepsRaw ? floats(sizes.queries) : rawQueries,
-      rawKeys: keepsRaw ? floats(sizes.keys) : rawKeys,
-      queries: operands(sizes.queries),
-      keys: operands(sizes.keys),
-      values: operands(sizes.keys),
-      gate: isLast ? 0n : floats(sizes.feedForward),
-      up: isLast ? 0n : floats(sizes.feedForward),
-    };
-  });
   return {
-    layers,
+    layers: layOutLayers(config, shape, floats, operands),
     positions: arena.take(shape.tokens * Int32Array.BYTES_PER_ELEMENT),
     hidden: floats(sizes.hidden),
     branch: floats(sizes.hidden),
@@ -75,6 +57,32 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
     secondOperand: copies(sizes.keys),
     output: layOutOutput(config, shape, floats, copies),
   };
+}
+
+/** The layers share what is computed again, and what none of them reads later. */
+function layOutLayers(
+  config: ModelConfig,
+  shape: ReplicaShape,
+  floats: (count: number) => bigint,
+  operands: (count: number) => bigint,
+): LayerMemory[] {
+  const sizes = valueCounts(config, shape);
+  const layOutRaw = () => ({ rawQueries: floats(sizes.queries), rawKeys: floats(sizes.keys) });
+  const sharedRaw = config.traits.headNorm && !shape.recomputes ? undefined : layOutRaw();
+  const layOutKept = (isLast: boolean) => ({
+    afterAttention: floats(sizes.hidden),
+    queries: operands(sizes.queries),
+    keys: operands(sizes.keys),
+    values: operands(sizes.keys),
+    gate: isLast ? 0n : floats(sizes.feedForward),
+    up: isLast ? 0n : floats(sizes.feedForward),
+  });
+  const shared = shape.recomputes ? layOutKept(false) : undefined;
+  return Array.from({ length: config.layers }, (_, index) => ({
+    input: floats(sizes.hidden),
+    ...(sharedRaw ?? layOutRaw()),
+    ...(shared ?? layOutKept(index === config.layers - 1)),
+  }));
 }
 
 function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: ModelConfig, shape: ReplicaShape) {

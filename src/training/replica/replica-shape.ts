@@ -19,6 +19,8 @@ export interface ReplicaShape {
   entriesPerRow: number;
   /** Slots of the pack's own size, and how many tokens those have. */
   packSlotTokens: number;
+  /** Of each layer only what comes in is kept, and the backward pass computes its forward pass again. */
+  recomputes: boolean;
 }
 
 /** Scores of a tile should stay in the cache of a core while four products and two softmaxes pass over them. */
@@ -37,9 +39,9 @@ const MAX_CHUNK_ROWS = 128;
 export function chooseReplicaShape(
   config: ModelConfig,
   pack: PackShape,
-  options: { workers: number; prefixTokens: number; logitChunkBytes: number },
+  options: { workers: number; prefixTokens: number; logitChunkBytes: number; recomputes: boolean },
 ): ReplicaShape {
-  const { workers, prefixTokens, logitChunkBytes } = options;
+  const { workers, prefixTokens, logitChunkBytes, recomputes } = options;
   const group = config.heads / config.kvHeads;
   const blocks = Math.ceil(pack.slotTokens / Math.ceil(TILE_QUERIES / group));
   const blockTokens = Math.ceil(pack.slotTokens / blocks);
@@ -58,6 +60,7 @@ export function chooseReplicaShape(
     chunkRows: Math.min(chunkRows, slots * slotTokens, pack.supervisedRows),
     entriesPerRow: pack.entriesPerRow,
     packSlotTokens: pack.slotTokens,
+    recomputes,
   };
 }
 

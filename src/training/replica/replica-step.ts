@@ -5,35 +5,27 @@ import type { GgmlBackend } from '../../native/handles.js';
 import { type AdamSettings, DEFAULT_ADAM } from '../../tensor/adam.js';
 import { NativeMemory } from '../../tensor/native-memory.js';
 import type { ProductsChoice } from '../../tensor/products/open-products.js';
+import type { MemoryPlan } from '../memory-plan.js';
 import type { Pack } from '../pack.js';
-import {
-  clipFactor,
-  countRows,
-  describePlan,
-  LOGIT_CHUNK_BYTES,
-  nothingAccumulated,
-  type StepOptions,
-  stepLoss,
-} from '../step-options.js';
+import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from '../step-options.js';
 import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from '../training-step.js';
-import { Arena } from './arena.js';
 import type { RequestKind, Requests, WorkerStart } from './protocol.js';
-import { layOutReplica } from './replica-memory.js';
 import { describeModel } from './replica-model.js';
-import { chooseReplicaShape, type ReplicaShape } from './replica-shape.js';
+import { chooseReplicaPlan, type ReplicaPlan } from './replica-plan.js';
+import type { ReplicaShape } from './replica-shape.js';
 import { ReplicaThread } from './replica-thread.js';
 import { cutPack, type ReplicaUnit } from './replica-unit.js';
 import { SharedCartridge, type SharedRows } from './shared-cartridge.js';
+import type { WorkTimes } from './work-clock.js';
 
 export interface ReplicaStepOptions extends StepOptions {
   /** Worker threads: one for each processor that shall compute. */
   workers: number;
   /** Who multiplies. The model must have been loaded in a type that it takes. */
   products: ProductsChoice;
+  /** Times native code by kind of work, for {@link ReplicaStep.takeProfile}. */
+  profiles?: boolean;
 }
-
-/** What a worker thread takes before it computes: JavaScript's heap and code, measured with the compiled package. */
-const THREAD_BYTES = 24 << 20;
 
 /**
  * The training step for processors: each worker thread takes some slots of a pack through the whole model, alone and on one
@@ -44,10 +36,12 @@ const THREAD_BYTES = 24 << 20;
  * workers, so results do not depend on who is faster.
  */
 export class ReplicaStep implements TrainingStep {
-  readonly plan: { bytes: number; description: string };
+  readonly plan: MemoryPlan;
   readonly lanes: number;
   /** What the workers multiply with, in the library's words. */
   readonly implementations: readonly string[];
+  /** What the products of one worker need, by their own account: a part of the plan. */
+  readonly scratchBytes: number;
   readonly #shape: ReplicaShape;
   readonly #loss: LossKind;
   readonly #gradientClip: number;
@@ -58,8 +52,9 @@ export class ReplicaStep implements TrainingStep {
   #normalizer = 0;
   #rowsChanged = true;
 
-  private constructor(model: FrozenModel, options: ReplicaStepOptions, shape: ReplicaShape, team: Team, started: Started[]) {
-    this.#shape = shape;
+  private constructor(model: FrozenModel, options: ReplicaStepOptions, plan: ReplicaPlan, team: Team, started: Started[]) {
+    this.plan = plan;
+    this.#shape = plan.shape;
     this.#loss = options.loss ?? 'token-mean';
     this.#gradientClip = options.gradientClip ?? 0;
     this.#adam = options.adam ?? DEFAULT_ADAM;
@@ -67,25 +62,22 @@ export class ReplicaStep implements TrainingStep {
     this.#team = team;
     this.lanes = options.workers;
     this.implementations = started[0]!.implementations;
-    this.plan = describePlan({
-      weights: model.byteLength,
-      'activations and temporary values': team.replicaBytes * options.workers,
-      'memory of the products': started.reduce((sum, { scratchBytes }) => sum + scratchBytes, 0),
-      'cartridge and optimiser': team.cartridge.byteLength,
-      threads: THREAD_BYTES * options.workers,
-    });
+    this.scratchBytes = started[0]!.scratchBytes;
   }
 
-  /** Starts the workers. Throws `OUT_OF_MEMORY`, and `ENGINE_FAILURE` when a worker cannot start. */
+  /**
+   * Plans the memory and starts the workers. Throws `OUT_OF_MEMORY`, with the plan when it is larger than `memoryBytes`, and
+   * `ENGINE_FAILURE` when a worker cannot start.
+   */
   static async create(model: FrozenModel, options: ReplicaStepOptions): Promise<ReplicaStep> {
-    const { workers, logitChunkBytes = LOGIT_CHUNK_BYTES } = options;
-    const prefixTokens = countRows(options, model.config);
-    const shape = chooseReplicaShape(model.config, options.shape, { workers, prefixTokens, logitChunkBytes });
-    const team = new Team(model, options, shape);
+    const { logitChunkBytes = LOGIT_CHUNK_BYTES, memoryBytes = Number.POSITIVE_INFINITY } = options;
+    const sizes = { weightBytes: model.byteLength, prefixTokens: countRows(options, model.config), logitChunkBytes };
+    const plan = chooseReplicaPlan(model.config, { ...options, ...sizes }, memoryBytes);
+    const team = new Team(model, options, plan);
     try {
       const started = await team.all('start', {});
       team.cartridge.fromLayers([...options.keys, ...options.values], ({ values }) => values);
-      return new ReplicaStep(model, options, shape, team, started);
+      return new ReplicaStep(model, options, plan, team, started);
     } catch (error) {
       team.dispose();
       throw error;
@@ -139,6 +131,11 @@ export class ReplicaStep implements TrainingStep {
     this.#rowsChanged = true;
   }
 
+  /** What native code took in each worker since the last call, by kind of work; zeros unless the step `profiles`. */
+  async takeProfile(): Promise<WorkTimes[]> {
+    return (await this.#team.all('profile', {})).map(({ times }) => times);
+  }
+
   dispose(): void {
     this.#team.dispose();
   }
@@ -165,27 +162,26 @@ type Started = Requests['start']['answer'];
 /** The workers, and the memory that they share; this thread owns all of it. */
 class Team {
   readonly cartridge: SharedCartridge;
-  /** Memory of one worker. */
-  readonly replicaBytes: number;
+  readonly #replicaBytes: number;
   readonly #model: FrozenModel;
-  readonly #threads: ReplicaThread[];
+  readonly #threads: ReplicaThread[] = [];
   readonly #memories: NativeMemory[] = [];
   readonly #backends: GgmlBackend[] = [];
 
-  constructor(model: FrozenModel, options: ReplicaStepOptions, shape: ReplicaShape) {
-    const { products, workers, frozenCount } = options;
-    const { layers, kvHeads, headDimension } = model.config;
-    const { operandType } = products;
-    const sizes = { layers, kvHeads, headDimension, tokenCount: shape.prefixTokens, frozenCount, workers, operandType };
-    const cartridgeBytes = new SharedCartridge(sizes, 0n).byteLength;
-    const counted = new Arena(0n);
-    layOutReplica(model.config, shape, operandType, counted);
+  constructor(model: FrozenModel, { products, workers, profiles = false }: ReplicaStepOptions, plan: ReplicaPlan) {
+    const { shape, cartridge, cartridgeBytes, replicaBytes } = plan;
     this.#model = model;
-    this.replicaBytes = counted.byteLength;
-    const shared = this.#allocate(cartridgeBytes, 'the cartridge and its optimiser');
-    this.cartridge = new SharedCartridge(sizes, shared.address);
-    const common = { products, shape, model: describeModel(model), cartridge: sizes, cartridgeAddress: shared.address };
-    this.#threads = Array.from({ length: workers }, (_, index) => new ReplicaThread(this.#startOf(index, common)));
+    this.#replicaBytes = replicaBytes;
+    try {
+      const { address: cartridgeAddress } = this.#allocate(cartridgeBytes, 'the cartridge and its optimiser');
+      this.cartridge = new SharedCartridge(cartridge, cartridgeAddress);
+      const common = { products, shape, model: describeModel(model), cartridge, cartridgeAddress, profiles };
+      const starts = Array.from({ length: workers }, (_, index) => this.#startOf(index, common));
+      this.#threads = starts.map((start) => new ReplicaThread(start));
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** The same request to every worker; waits for all of them, also when one fails. */
@@ -223,7 +219,7 @@ class Team {
     const { engine } = this.#model.backend;
     const backend = createBackend(engine, chooseDevice(engine, 'cpu'), 1);
     this.#backends.push(backend);
-    const { address, buffer } = this.#allocate(this.replicaBytes, 'the activations of a training step');
+    const { address, buffer } = this.#allocate(this.#replicaBytes, 'the activations of a training step');
     const { base, ggml } = engine.files;
     return { ...common, index, libraries: { base, ggml }, backend, buffer, memoryAddress: address };
   }

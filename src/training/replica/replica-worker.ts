@@ -15,6 +15,7 @@ import { ReplicaContext } from './replica-context.js';
 import { layOutReplica } from './replica-memory.js';
 import type { ReplicaUnit } from './replica-unit.js';
 import { SharedCartridge } from './shared-cartridge.js';
+import { WorkClock } from './work-clock.js';
 
 /**
  * The entry of a worker thread of the replica step. It answers one request at a time; what happens between two updates is the
@@ -29,6 +30,7 @@ class ReplicaWorker {
   readonly #replica: Replica;
   readonly #copyOperand: Kernel | undefined;
   readonly #embeddingFile: number;
+  readonly #clock = new WorkClock();
 
   constructor(start: WorkerStart) {
     const { shape, model, products, backend, buffer, index } = start;
@@ -39,7 +41,8 @@ class ReplicaWorker {
     this.#cartridge = new SharedCartridge(start.cartridge, start.cartridgeAddress);
     this.#share = this.#cartridge.shareOf(index);
     const memory = layOutReplica(model.config, shape, this.#products.operandType, new Arena(start.memoryAddress));
-    const context = new ReplicaContext(thread, this.#products, model, shape, memory);
+    const clock = start.profiles ? this.#clock : undefined;
+    const context = new ReplicaContext({ thread, products: this.#products, model, shape, memory, clock });
     this.#replica = new Replica(
       context,
       model.layers.map((_, layer) => this.#cartridge.prefixOf(layer, index)),
@@ -61,6 +64,8 @@ class ReplicaWorker {
       case 'update':
         this.#update(request.update);
         return {};
+      case 'profile':
+        return { times: this.#clock.take() };
       case 'refresh':
         this.#refreshOperands();
         return {};

@@ -43,7 +43,7 @@ export class Replica {
     this.#prefix = prefix;
     this.#norms = createNorms(context, shape.tokens);
     this.#feedForward = new FeedForward(context, shape.tokens, memory.feedForward);
-    this.#attention = new Attention(context);
+    this.#attention = new Attention(context.of('attention'));
     this.#supervised = new SupervisedRows(context);
     this.#queryRotation = createRotation(context, heads, 1 / Math.sqrt(D));
     this.#keyRotation = createRotation(context, kvHeads, 1);
@@ -72,7 +72,11 @@ export class Replica {
     }
     const loss = this.#supervised.run(unit, wantsGradient);
     for (let index = last; wantsGradient && index >= 0; index--) {
-      if (index < last) this.#feedForwardBackward(index);
+      if (index < last) {
+        // The last layer's activations are the newest ones.
+        if (this.#context.shape.recomputes) this.#recompute(index, tiles, unit.starts);
+        this.#feedForwardBackward(index);
+      }
       this.#attentionBackward(index, tiles, unit.starts);
     }
     return loss;
@@ -118,6 +122,14 @@ export class Replica {
     const hidden = this.#castHidden(memory.hidden, memory.operand);
     this.#feedForward.forward(model.layers[index]!, hidden, layer.gate, layer.up, memory.branch);
     this.#norms.add(layer.afterAttention, memory.branch, memory.layers[index + 1]!.input);
+  }
+
+  /** Computes once more, from a layer's input, what its backward pass needs. */
+  #recompute(index: number, tiles: readonly AttentionTile[], starts: Int32Array): void {
+    const { memory, model } = this.#context;
+    const { gate, up } = memory.layers[index]!;
+    this.#attentionForward(index, tiles, starts);
+    this.#feedForward.widen(model.layers[index]!, this.#castHidden(memory.hidden, memory.operand), gate, up);
   }
 
   /** From the gradient of a layer's result to that of its values after attention. */

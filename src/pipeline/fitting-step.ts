@@ -1,0 +1,91 @@
+import { CartridgesError } from '../core/errors.js';
+import { formatBytes, parseBytes } from '../core/format-bytes.js';
+import type { RunOptions } from '../core/progress.js';
+import { weightBytes } from '../models/weight-bytes.js';
+import { GraphStep } from '../training/graph-step.js';
+import { planMemory, requireMemory } from '../training/memory-plan.js';
+import type { PackShape } from '../training/pack.js';
+import { ReplicaStep } from '../training/replica/replica-step.js';
+import type { LossKind, TrainingStep } from '../training/training-step.js';
+import type { InitialRows } from './initial-rows.js';
+import type { ModelSession } from './model-session.js';
+import type { Settings } from './settings.js';
+import type { StepChoice } from './training-step-choice.js';
+
+export interface FittingStepOptions extends RunOptions {
+  session: ModelSession;
+  settings: Settings;
+  choice: StepChoice;
+  initialRows: InitialRows;
+  /** Shapes of packs, the wanted one first and smaller ones behind it. */
+  shapes: readonly [PackShape, ...PackShape[]];
+}
+
+/** Of the free memory; the rest is for the pages of libllama's copy of the model, JavaScript, and other programs. */
+const FREE_SHARE = 0.75;
+
+/**
+ * Loads the student and makes the training step for the first shape of packs whose plan fits into the memory. The replica step
+ * itself computes activations again before packs become smaller. Throws `OUT_OF_MEMORY` with the last plan when none fits.
+ */
+export async function createFittingStep(options: FittingStepOptions): Promise<{ step: TrainingStep; shape: PackShape }> {
+  const { session, settings, choice, shapes, onProgress } = options;
+  const memoryBytes = memoryLimit(session, settings.training.memory);
+  if (choice.step === 'replica') requireRoomForWeights(session, choice, memoryBytes);
+  const student = await session.student(choice.step === 'graph' ? settings.training.weightType : choice.weights, options);
+  const rows = await options.initialRows.compute(student, options);
+  const { frozenTokens: frozenCount, gradientClip } = settings.training;
+  const loss: LossKind = settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean';
+  const create = (shape: PackShape) => {
+    const stepOptions = { shape, ...rows, frozenCount, loss, gradientClip, memoryBytes };
+    return choice.step === 'graph'
+      ? new GraphStep(student, stepOptions)
+      : ReplicaStep.create(student, { ...stepOptions, ...choice });
+  };
+  const created = await firstThatFits(shapes, create);
+  const report = (kind: 'note' | 'warning', message: string) => onProgress?.({ kind, stage: 'train', message });
+  if (created.shape !== shapes[0]) report('warning', describeSmaller(shapes[0], created.shape));
+  const teacher = `libllama's copy of the model ${formatBytes(session.gguf.fileSize)}`;
+  report('note', `memory planned ${created.step.plan.description}; beside it ${teacher}`);
+  return created;
+}
+
+/** The setting in bytes, or a share of what is free where the student will lie. */
+function memoryLimit({ backend, gguf }: ModelSession, setting: Settings['training']['memory']): number {
+  if (setting !== undefined) return parseBytes(setting)!;
+  const { device } = backend;
+  // libllama's weights are mapped from their file: they count as free until they are used.
+  if (device.kind === 'cpu') return Math.max(0, process.availableMemory() - gguf.fileSize) * FREE_SHARE;
+  // Not every driver tells; a device refuses what it has no room for.
+  return device.memoryFree > 0 ? device.memoryFree * FREE_SHARE : Number.POSITIVE_INFINITY;
+}
+
+/** Loading weights that do not fit would take minutes, or end the process. */
+function requireRoomForWeights(
+  { backend, config }: ModelSession,
+  { weights }: Extract<StepChoice, { step: 'replica' }>,
+  memoryBytes: number,
+): void {
+  requireMemory(planMemory({ weights: weightBytes(backend.engine, config, weights) }), memoryBytes);
+}
+
+async function firstThatFits(
+  shapes: FittingStepOptions['shapes'],
+  create: (shape: PackShape) => TrainingStep | Promise<TrainingStep>,
+): Promise<{ step: TrainingStep; shape: PackShape }> {
+  let failure: unknown;
+  for (const shape of shapes) {
+    try {
+      return { step: await create(shape), shape };
+    } catch (error) {
+      if (!CartridgesError.is(error) || error.code !== 'OUT_OF_MEMORY') throw error;
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+function describeSmaller(wanted: PackShape, chosen: PackShape): string {
+  const describe = ({ slots, slotTokens }: PackShape) => `${slots} × ${slotTokens} tokens`;
+  return `packs of ${describe(chosen)} in place of ${describe(wanted)}, which do not fit into the memory`;
+}

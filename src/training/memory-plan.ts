@@ -1,0 +1,28 @@
+import { CartridgesError } from '../core/errors.js';
+import { formatBytes } from '../core/format-bytes.js';
+
+/** What a training step takes, known before the first one. */
+export interface MemoryPlan {
+  bytes: number;
+  description: string;
+}
+
+/** A plan from its parts in bytes; `choice` says what was chosen to save memory, or not to. */
+export function planMemory(parts: Readonly<Record<string, number>>, choice?: string): MemoryPlan {
+  const bytes = Object.values(parts).reduce((sum, part) => sum + part, 0);
+  const list = Object.entries(parts).map(([name, count]) => `${name} ${formatBytes(count)}`);
+  const head = choice === undefined ? formatBytes(bytes) : `${formatBytes(bytes)}, ${choice}`;
+  return { bytes, description: `${head}: ${list.join(', ')}` };
+}
+
+/** The plan, when it fits. Throws `OUT_OF_MEMORY` with the plan when not. */
+export function requireMemory<Plan extends MemoryPlan>(plan: Plan, memoryBytes: number): Plan {
+  if (plan.bytes <= memoryBytes) return plan;
+  throw new CartridgesError(
+    'OUT_OF_MEMORY',
+    `a training step needs ${plan.description}; ${formatBytes(memoryBytes)} may be used`,
+    {
+      hint: 'free some memory or raise training.memory; fewer training.workers, a smaller cartridge and a smaller model need less',
+    },
+  );
+}

@@ -1,0 +1,65 @@
+import type { ModelConfig } from '../../models/model-config.js';
+import type { ProductsChoice } from '../../tensor/products/open-products.js';
+import { type MemoryPlan, planMemory, requireMemory } from '../memory-plan.js';
+import type { PackShape } from '../pack.js';
+import { Arena } from './arena.js';
+import { ggmlScratchBytes } from './ggml-scratch.js';
+import { layOutReplica } from './replica-memory.js';
+import { chooseReplicaShape, type ReplicaShape } from './replica-shape.js';
+import { type CartridgeShape, SharedCartridge } from './shared-cartridge.js';
+
+/** What the memory of a replica step follows from, beside the model's shapes. */
+export interface ReplicaPlanOptions {
+  /** See `weightBytes` where no model is loaded. */
+  weightBytes: number;
+  shape: PackShape;
+  /** Rows of the cartridge, and how many of them are not trained. */
+  prefixTokens: number;
+  frozenCount: number;
+  workers: number;
+  products: Pick<ProductsChoice, 'provider' | 'operandType'>;
+  logitChunkBytes: number;
+}
+
+/** The sizes of a replica step. */
+export interface ReplicaPlan extends MemoryPlan {
+  shape: ReplicaShape;
+  cartridge: CartridgeShape;
+  cartridgeBytes: number;
+  /** Memory of one worker. */
+  replicaBytes: number;
+}
+
+/** What a worker thread takes before it computes: JavaScript's heap and code, measured with the compiled package. */
+const THREAD_BYTES = 24 << 20;
+
+/** Plans a step from shapes alone: nothing is loaded or allocated. */
+export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, recomputes: boolean): ReplicaPlan {
+  const { weightBytes, prefixTokens, frozenCount, workers, products, logitChunkBytes } = options;
+  const { layers, kvHeads, headDimension } = config;
+  const { operandType } = products;
+  const shape = chooseReplicaShape(config, options.shape, { workers, prefixTokens, logitChunkBytes, recomputes });
+  const cartridge = { layers, kvHeads, headDimension, tokenCount: prefixTokens, frozenCount, workers, operandType };
+  const cartridgeBytes = new SharedCartridge(cartridge, 0n).byteLength;
+  const arena = new Arena(0n);
+  layOutReplica(config, shape, operandType, arena);
+  const scratchBytes = products.provider === 'ggml' ? ggmlScratchBytes(config, shape, operandType) : 0;
+  const parts = {
+    weights: weightBytes,
+    'activations and temporary values': arena.byteLength * workers,
+    'memory of the products': scratchBytes * workers,
+    'cartridge and optimiser': cartridgeBytes,
+    threads: THREAD_BYTES * workers,
+  };
+  const plan = planMemory(parts, recomputes ? 'activations recomputed' : 'activations kept');
+  return { ...plan, shape, cartridge, cartridgeBytes, replicaBytes: arena.byteLength };
+}
+
+/**
+ * Keeps activations where they fit into `memoryBytes`, and else computes them again: the results are the same, a step takes
+ * a quarter to a third longer. Throws `OUT_OF_MEMORY` with the plan when that does not fit either.
+ */
+export function chooseReplicaPlan(config: ModelConfig, options: ReplicaPlanOptions, memoryBytes: number): ReplicaPlan {
+  const kept = planReplica(config, options, false);
+  return kept.bytes <= memoryBytes ? kept : requireMemory(planReplica(config, options, true), memoryBytes);
+}

@@ -1,0 +1,92 @@
+import type { Products } from '../../tensor/products/products.js';
+
+/** Kinds of work of a step: products with frozen matrices, attention, and all other native code. */
+export type WorkKind = 'linear' | 'attention' | 'rest';
+
+/** Milliseconds that native code took. */
+export type WorkTimes = Record<WorkKind, number>;
+
+/** Adds up what kernels take, for benchmarks: a step without a clock has none of this. */
+export class WorkClock {
+  #times: WorkTimes = { linear: 0, attention: 0, rest: 0 };
+
+  time<Arguments extends readonly unknown[]>(kind: WorkKind, kernel: (...args: Arguments) => void) {
+    return (...args: Arguments): void => {
+      const start = performance.now();
+      kernel(...args);
+      this.#times[kind] += performance.now() - start;
+    };
+  }
+
+  /** What was added up since the last call. */
+  take(): WorkTimes {
+    const times = this.#times;
+    this.#times = { linear: 0, attention: 0, rest: 0 };
+    return times;
+  }
+}
+
+/** Products whose kernels are timed: those with frozen matrices as `linear`, all others as `kind`. */
+export class TimedProducts implements Products {
+  readonly #products: Products;
+  readonly #clock: WorkClock;
+  readonly #kind: WorkKind;
+
+  constructor(products: Products, clock: WorkClock, kind: WorkKind) {
+    this.#products = products;
+    this.#clock = clock;
+    this.#kind = kind;
+  }
+
+  get name() {
+    return this.#products.name;
+  }
+
+  get operandType() {
+    return this.#products.operandType;
+  }
+
+  get implementations() {
+    return this.#products.implementations;
+  }
+
+  get scratchBytes() {
+    return this.#products.scratchBytes;
+  }
+
+  linear(...args: Parameters<Products['linear']>) {
+    return this.#clock.time('linear', this.#products.linear(...args));
+  }
+
+  linearBackward(...args: Parameters<Products['linearBackward']>) {
+    return this.#clock.time('linear', this.#products.linearBackward(...args));
+  }
+
+  matmul(...args: Parameters<Products['matmul']>) {
+    return this.#clock.time(this.#kind, this.#products.matmul(...args));
+  }
+
+  copy(...args: Parameters<Products['copy']>) {
+    return this.#clock.time(this.#kind, this.#products.copy(...args));
+  }
+
+  softmax(...args: Parameters<Products['softmax']>) {
+    return this.#clock.time(this.#kind, this.#products.softmax(...args));
+  }
+
+  multiply(...args: Parameters<Products['multiply']>) {
+    return this.#clock.time(this.#kind, this.#products.multiply(...args));
+  }
+
+  swish(...args: Parameters<Products['swish']>) {
+    return this.#clock.time(this.#kind, this.#products.swish(...args));
+  }
+
+  swishBackward(...args: Parameters<Products['swishBackward']>) {
+    return this.#clock.time(this.#kind, this.#products.swishBackward(...args));
+  }
+
+  dispose(): void {
+    this.#products.dispose();
+  }
+}
