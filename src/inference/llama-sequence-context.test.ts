@@ -1,24 +1,26 @@
+import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PACKAGED_GOLDEN_FOLDER, readGolden } from '../../test/support/golden.js';
 import { LanguageModel } from './language-model.js';
-import { LlamaSequenceContext } from './llama-sequence-context.js';
+import { type LlamaContextSettings, LlamaSequenceContext } from './llama-sequence-context.js';
 
 const golden = readGolden('tiny-llama', PACKAGED_GOLDEN_FOLDER);
+const settings: LlamaContextSettings = {
+  cells: 256,
+  batchRows: 8,
+  logitsRows: 8,
+  threads: 1,
+  decodeThreads: 1,
+  cacheType: 'f16',
+  flashAttention: true,
+  offload: false,
+};
 let model: LanguageModel;
 let context: LlamaSequenceContext;
 
 beforeAll(async () => {
   model = await LanguageModel.load({ modelPath: golden.path, device: 'cpu', threads: 1 });
-  context = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, {
-    cells: 256,
-    batchRows: 8,
-    logitsRows: 8,
-    threads: 1,
-    decodeThreads: 1,
-    cacheType: 'f16',
-    flashAttention: true,
-    offload: false,
-  });
+  context = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, settings);
 });
 afterAll(() => {
   context.dispose();
@@ -49,4 +51,20 @@ it('takes the middle of a sequence out and another one in', async () => {
   context.share(0, 1, 4, 3);
   const joined = await logitsBehind([5], 1, 4);
   for (const [token, logit] of whole.entries()) expect(joined[token]).toBeCloseTo(logit, 1);
+});
+
+it.skipIf(process.platform !== 'linux')('computes all batches with the same threads, which end with the context', async () => {
+  const threads = () => readdirSync('/proc/self/task');
+  const before = threads();
+  const parallel = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, { ...settings, decodeThreads: 2 });
+  const during = threads();
+  for (let position = 0; position < 20; position++) {
+    parallel.addRow(1, position, 0, true);
+    await parallel.decode();
+  }
+  // A thread for each graph would have taken new ids.
+  expect(threads().filter((id) => !during.includes(id))).toEqual([]);
+  expect(during.length).toBeGreaterThan(before.length);
+  parallel.dispose();
+  expect(threads().length).toBeLessThan(during.length);
 });

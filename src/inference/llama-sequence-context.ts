@@ -6,6 +6,7 @@ import type { LlamaContext, LlamaMemory, LlamaModel } from '../native/handles.js
 import { callAsync, viewMemory } from '../native/koffi.js';
 import { FlashAttention } from '../native/llama.js';
 import type { LlamaBatch } from '../native/structs.js';
+import { Threadpool } from '../native/threadpool.js';
 import type { SequenceContext } from './sequence-context.js';
 
 /** Types that hold rows as they are. A quantised cache holds rotated rows, so a cartridge's would be wrong in it, silently. */
@@ -77,12 +78,14 @@ export class LlamaSequenceContext implements SequenceContext {
     shape: CacheShape,
     settings: LlamaContextSettings,
   ): Promise<LlamaSequenceContext> {
-    const context = await initialize(engine, model, settings);
+    const native = await openContext(engine, model, settings);
     try {
-      const layout = await probeLayout(engine, context, shape);
-      return new LlamaSequenceContext(engine, model, settings, { native: wrapContext(engine, context, settings), layout });
+      return new LlamaSequenceContext(engine, model, settings, {
+        native,
+        layout: await probeLayout(engine, native.context, shape),
+      });
     } catch (error) {
-      engine.llama.llama_free(context);
+      freeContext(engine, native);
       throw error;
     }
   }
@@ -143,15 +146,13 @@ export class LlamaSequenceContext implements SequenceContext {
     // The memory of two contexts may not be there.
     this.dispose();
     this.#rowCount = 0;
-    this.#native = wrapContext(this.#engine, await initialize(this.#engine, this.#model, this.#settings), this.#settings);
+    this.#native = await openContext(this.#engine, this.#model, this.#settings);
   }
 
   /** Frees the context; no decode may be running. */
   dispose(): void {
     this.#logitsViews.clear();
-    if (!this.#native) return;
-    this.#engine.llama.llama_batch_free(this.#native.batch);
-    this.#engine.llama.llama_free(this.#native.context);
+    if (this.#native) freeContext(this.#engine, this.#native);
     this.#native = undefined;
   }
 
@@ -166,8 +167,9 @@ interface MadeContext {
   layout: StateBlobSettings;
 }
 
-/** What libllama made: a context with its memory, and a batch to fill. */
+/** What libllama made: a context with its memory and threads, and a batch to fill. */
 interface NativeContext {
+  threadpool: Threadpool;
   context: LlamaContext;
   memory: LlamaMemory;
   batch: LlamaBatch;
@@ -182,9 +184,24 @@ interface BatchRows {
   wantsLogits: Int8Array;
 }
 
-function wrapContext({ llama }: Engine, context: LlamaContext, { batchRows }: LlamaContextSettings): NativeContext {
-  const batch = llama.llama_batch_init(batchRows, 0, 1);
-  return { context, memory: llama.llama_get_memory(context), batch, rows: viewBatch(batch, batchRows) };
+async function openContext(engine: Engine, model: LlamaModel, settings: LlamaContextSettings): Promise<NativeContext> {
+  const { llama } = engine;
+  const threadpool = new Threadpool(engine, Math.max(settings.threads, settings.decodeThreads));
+  try {
+    const context = await initialize(engine, model, settings);
+    llama.llama_attach_threadpool(context, threadpool.handle, threadpool.handle);
+    const batch = llama.llama_batch_init(settings.batchRows, 0, 1);
+    return { threadpool, context, memory: llama.llama_get_memory(context), batch, rows: viewBatch(batch, settings.batchRows) };
+  } catch (error) {
+    threadpool.free();
+    throw error;
+  }
+}
+
+function freeContext({ llama }: Engine, { batch, context, threadpool }: NativeContext): void {
+  llama.llama_batch_free(batch);
+  llama.llama_free(context);
+  threadpool.free();
 }
 
 function viewBatch(batch: LlamaBatch, rows: number): BatchRows {

@@ -70,14 +70,14 @@ export function createBackend(engine: Engine, device: Device, threads: number): 
   const backend = engine.ggml.ggml_backend_dev_init(device.handle, null);
   if (!backend)
     throw new CartridgesError('ENGINE_FAILURE', `the device ${device.name} could not be started: ${engine.log.take()}`);
-  const setThreads = procedure(engine, device, 'ggml_backend_set_n_threads');
+  const setThreads = deviceProcedure(engine, device, 'ggml_backend_set_n_threads');
   if (setThreads) koffi.call(setThreads, setThreadsPrototype, backend, threads);
   return backend;
 }
 
 /** Buffer types beside the default one in which some weights are multiplied faster (CPU repacking, AMX); often none. */
 export function extraBufferTypes(engine: Engine, device: Device): GgmlBufferType[] {
-  const list = procedure(engine, device, 'ggml_backend_dev_get_extra_bufts');
+  const list = deviceProcedure(engine, device, 'ggml_backend_dev_get_extra_bufts');
   const types: GgmlBufferType[] = [];
   const address = list ? koffi.call(list, extraBufferTypesPrototype, device.handle) : null;
   for (let index = 0; address; index++) {
@@ -88,7 +88,8 @@ export function extraBufferTypes(engine: Engine, device: Device): GgmlBufferType
   return types;
 }
 
-function procedure(engine: Engine, device: Device, name: string): bigint | null {
+/** The address of a function that only the device's backend has; null where it has not. */
+export function deviceProcedure(engine: Engine, device: Device, name: string): bigint | null {
   return engine.ggml.ggml_backend_reg_get_proc_address(engine.ggml.ggml_backend_dev_backend_reg(device.handle), name);
 }
 

@@ -11,7 +11,7 @@ import type {
   GgmlTensor,
 } from './handles.js';
 import { binder, type LibraryHandle } from './koffi.js';
-import type { DeviceProperties } from './structs.js';
+import type { DeviceProperties, ThreadpoolParams } from './structs.js';
 
 /** `enum ggml_type`, the values that this package names. */
 export const GgmlType = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q8_0: 8, Q4_K: 12, Q6_K: 14, I32: 26, I64: 27, BF16: 30 } as const;
@@ -200,6 +200,10 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_backend_buft_name: base<(type: GgmlBufferType) => string>('const char *ggml_backend_buft_name(void *buft)'),
     ggml_backend_supports_op: base<(backend: GgmlBackend, tensor: T) => boolean>(
       'bool ggml_backend_supports_op(void *backend, void *t)',
+    ),
+
+    ggml_threadpool_params_default: base<(threads: number) => ThreadpoolParams>(
+      'ggml_threadpool_params ggml_threadpool_params_default(int n_threads)',
     ),
 
     ggml_get_type_traits: base<(type: number) => bigint>('void *ggml_get_type_traits(int type)'),

@@ -13,6 +13,7 @@ export type GgmlBuffer = bigint & { readonly [brand]: 'ggml_backend_buffer' };
 export type GgmlAllocator = bigint & { readonly [brand]: 'ggml_gallocr' };
 export type GgmlScheduler = bigint & { readonly [brand]: 'ggml_backend_sched' };
 export type GgmlRegistry = bigint & { readonly [brand]: 'ggml_backend_reg' };
+export type GgmlThreadpool = bigint & { readonly [brand]: 'ggml_threadpool' };
 export type LlamaModel = bigint & { readonly [brand]: 'llama_model' };
 export type LlamaContext = bigint & { readonly [brand]: 'llama_context' };
 export type LlamaVocabulary = bigint & { readonly [brand]: 'llama_vocab' };

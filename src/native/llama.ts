@@ -1,4 +1,4 @@
-import type { LlamaContext, LlamaMemory, LlamaModel, LlamaSampler, LlamaVocabulary } from './handles.js';
+import type { GgmlThreadpool, LlamaContext, LlamaMemory, LlamaModel, LlamaSampler, LlamaVocabulary } from './handles.js';
 import { binder, type LibraryHandle } from './koffi.js';
 import type { LlamaBatch, LlamaContextParams, LlamaModelParams, LlamaTokenDataArray } from './structs.js';
 
@@ -57,6 +57,9 @@ export function bindLlama(library: LibraryHandle) {
       'void *llama_init_from_model(void *model, llama_context_params p)',
     ),
     llama_free: bind<(context: LlamaContext) => void>('void llama_free(void *ctx)'),
+    llama_attach_threadpool: bind<(context: LlamaContext, decode: GgmlThreadpool, batch: GgmlThreadpool) => void>(
+      'void llama_attach_threadpool(void *ctx, void *threadpool, void *threadpool_batch)',
+    ),
     llama_n_ctx: bind<(context: LlamaContext) => number>('uint32_t llama_n_ctx(void *ctx)'),
     llama_batch_init: bind<(tokens: number, embeddings: number, sequences: number) => LlamaBatch>(
       'llama_batch llama_batch_init(int32_t n, int32_t embd, int32_t n_seq_max)',

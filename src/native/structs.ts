@@ -24,6 +24,14 @@ koffi.struct('ggml_backend_dev_props', {
   events: 'bool',
   mmap_support: 'bool',
 });
+koffi.struct('ggml_threadpool_params', {
+  cpumask: koffi.array('bool', 512),
+  n_threads: 'int',
+  prio: 'int',
+  poll: 'uint32_t',
+  strict_cpu: 'bool',
+  paused: 'bool',
+});
 koffi.struct('llama_model_params', {
   devices: 'void *',
   tensor_buft_overrides: 'void *',
@@ -98,6 +106,7 @@ export const STRUCT_SIZES: Readonly<Record<string, number>> = {
   ggml_init_params: 24,
   ggml_type_traits: 56,
   ggml_backend_dev_props: 56,
+  ggml_threadpool_params: 528,
   llama_model_params: 80,
   llama_context_params: 160,
   llama_batch: 56,
@@ -110,6 +119,13 @@ export interface DeviceProperties {
   memory_free: number | bigint;
   memory_total: number | bigint;
   type: number;
+}
+
+/** `ggml_threadpool_params`; start from the library's defaults and override. */
+export interface ThreadpoolParams {
+  n_threads: number;
+  poll: number;
+  [field: string]: unknown;
 }
 
 /** `llama_model_params`; start from the library's defaults and override. */
