@@ -1,5 +1,5 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { CartridgesError, toCartridgesError } from '../core/errors.js';
+import { CartridgesError, rethrow } from '../core/errors.js';
 import { replaceFile } from '../core/files.js';
 import { decodeFloats, FLOAT_BYTES, type FloatType } from './float-conversion.js';
 
@@ -193,10 +193,6 @@ async function readExactly(file: FileHandle, path: string, offset: number, lengt
     filled += bytesRead;
   }
   return bytes;
-}
-
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
 }
 
 function invalid(path: string, reason: string, cause?: unknown): CartridgesError {

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CartridgesError, toCartridgesError } from '../../core/errors.js';
+import { CartridgesError, rethrow } from '../../core/errors.js';
 import { writeFileAtomic, writeJsonAtomic } from '../../core/files.js';
 import { sha256 } from '../../core/hashing.js';
 import type { Conversation } from '../conversation.js';
@@ -32,11 +32,7 @@ export class DatasetWriter {
 
   /** Opens a new folder, or one with the same recipe to go on with. Throws `SETTINGS_CHANGED` for another recipe. */
   static async open(folder: string, recipe: DatasetRecipe): Promise<DatasetWriter> {
-    try {
-      await mkdir(folder, { recursive: true });
-    } catch (error) {
-      throw toCartridgesError(error);
-    }
+    await mkdir(folder, { recursive: true }).catch(rethrow);
     const manifest = await readManifest(folder);
     // JSON turns undefined and dates into what a manifest on disk can hold.
     const recorded = JSON.parse(JSON.stringify(recipe)) as DatasetRecipe;
