@@ -1,6 +1,7 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { CartridgesError, rethrow } from '../core/errors.js';
 import { replaceFile } from '../core/files.js';
+import { isObject } from '../core/json.js';
 import { decodeFloats, FLOAT_BYTES, type FloatType } from './float-conversion.js';
 
 /**
@@ -200,10 +201,6 @@ function invalid(path: string, reason: string, cause?: unknown): CartridgesError
     hint: 'the file is damaged, incomplete or something else: get it again',
     cause,
   });
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isTextRecord(value: unknown): value is Record<string, string> {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { CartridgesError, rethrow } from '../../core/errors.js';
 import { writeFileAtomic, writeJsonAtomic } from '../../core/files.js';
 import { sha256 } from '../../core/hashing.js';
+import { isObject } from '../../core/json.js';
 import type { Conversation } from '../conversation.js';
 import {
   createManifest,
@@ -81,8 +82,4 @@ function findDifferences(there: unknown, now: unknown, path: string): string[] {
   }
   const [old, current] = [JSON.stringify(there), JSON.stringify(now)];
   return old === current ? [] : [`${path} is ${current ?? 'not set'} and was ${old ?? 'not set'}`];
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
