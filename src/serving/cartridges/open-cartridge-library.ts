@@ -5,6 +5,7 @@ import type { ProgressListener } from '../../core/progress.js';
 import type { CartridgeModel } from '../../pipeline/open-cartridge.js';
 import type { Caller } from '../caller.js';
 import { notFound, RequestError } from '../request-error.js';
+import { untilAborted } from '../turns.js';
 import { checkCartridgeId, isCartridgeId } from './cartridge-id.js';
 import type {
   CartridgeEntry,
@@ -21,7 +22,6 @@ import { LibraryStore } from './library-store.js';
 import { RemoteCartridges, sourceRefused } from './remote-cartridges.js';
 import type { CartridgeEngine } from './shared-contents.js';
 import type { CartridgeSources } from './sources/create-sources.js';
-import { untilAborted } from './turns.js';
 import { toRefusal } from './verify-cartridge.js';
 
 export interface CartridgeLibraryOptions {
