@@ -19,6 +19,9 @@ const PATHS = {
   '/custom/cartridge/synchronous-batch-completions': '/custom/cartridge/chat/completions',
 };
 
+/** Where a client waits for the answers of a batch. */
+export const SYNCHRONOUS_BATCH_PATHS = Object.keys(PATHS);
+
 /**
  * Tokasaurus' batches that are answered in one response. Tokasaurus answers with a Python pickle and fails the whole call for one
  * bad request; here it is JSON, and what is wrong with one request stands in its place.
