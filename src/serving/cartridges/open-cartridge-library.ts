@@ -6,7 +6,7 @@ import type { CartridgeModel } from '../../pipeline/open-cartridge.js';
 import type { Caller } from '../caller.js';
 import { notFound, RequestError } from '../request-error.js';
 import { untilAborted } from '../turns.js';
-import { checkCartridgeId, isCartridgeId } from './cartridge-id.js';
+import { CARTRIDGE_ID_RULE, checkCartridgeId, isCartridgeId } from './cartridge-id.js';
 import type {
   CartridgeEntry,
   CartridgeLibrary,
@@ -68,7 +68,7 @@ export async function openCartridgeLibrary(options: CartridgeLibraryOptions): Pr
   for (const id of files.keys()) {
     if (isCartridgeId(id)) continue;
     throw new CartridgesError('INVALID_OPTION', `${JSON.stringify(id)} cannot be the name of a cartridge`, {
-      hint: 'use name or org/name of letters, digits, ".", "_" and "-"',
+      hint: `use ${CARTRIDGE_ID_RULE}`,
     });
   }
   const limits = { ...DEFAULT_LIBRARY_LIMITS, ...options.limits };
