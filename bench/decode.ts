@@ -11,6 +11,7 @@ import type { InferenceEngine } from '../src/inference/inference-engine.js';
 import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
 import { defaultTokenCount } from '../src/pipeline/plan.js';
+import { BENCH_OPTIONS } from './support/bench-options.js';
 import { randomCartridge } from './support/cartridge-of.js';
 import { describeMachine } from './support/machine.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
@@ -22,14 +23,7 @@ const NEW_TOKENS = 32;
 const QUESTION = 'What does the text say about it, and when did it happen?';
 const RIVAL = 'full text';
 
-const { values: options } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    threads: { type: 'string', default: '0' },
-    repetitions: { type: 'string', default: '5' },
-    only: { type: 'string' },
-  },
-});
+const { values: options } = parseArgs({ options: BENCH_OPTIONS });
 const machine = describeMachine();
 const cases: BenchCase[] = [];
 const notes = [

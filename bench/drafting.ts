@@ -12,6 +12,7 @@ import { TextDraft } from '../src/inference/drafting/text-draft.js';
 import type { InferenceEngine } from '../src/inference/inference-engine.js';
 import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
+import { BENCH_OPTIONS } from './support/bench-options.js';
 import { describeMachine } from './support/machine.js';
 import { machineLoad, shareOfProcessors } from './support/machine-load.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
@@ -29,14 +30,7 @@ const QUESTIONS = [
 ];
 const DRAFT = new TextDraft();
 
-const { values: options } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    threads: { type: 'string', default: '0' },
-    repetitions: { type: 'string', default: '5' },
-    only: { type: 'string' },
-  },
-});
+const { values: options } = parseArgs({ options: BENCH_OPTIONS });
 
 /** What was answered, and how fast. */
 class Tally {

@@ -15,6 +15,7 @@ import { Random } from '../src/core/random.js';
 import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
 import { buildLlamaServer, findLlamaServer } from './peers/llama-server-binary.js';
+import { BENCH_OPTIONS } from './support/bench-options.js';
 import { randomCartridge } from './support/cartridge-of.js';
 import { type AnswersTogether, answerTogether, type UserRequest } from './support/http-users.js';
 import { describeMachine } from './support/machine.js';
@@ -37,10 +38,8 @@ const CARTRIDGE_NAME = 'text';
 
 const { values: options } = parseArgs({
   options: {
-    json: { type: 'boolean', default: false },
+    ...BENCH_OPTIONS,
     threads: { type: 'string', default: String(availableParallelism()) },
-    repetitions: { type: 'string', default: '5' },
-    only: { type: 'string' },
     model: { type: 'string' },
   },
 });

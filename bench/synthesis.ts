@@ -10,6 +10,7 @@ import { chunkDocuments } from '../src/corpus/chunker.js';
 import { LocalChatClient } from '../src/inference/local-chat-client.js';
 import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
+import { BENCH_OPTIONS } from './support/bench-options.js';
 import { describeMachine } from './support/machine.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
 import { type BenchCase, comparison, printReport, progress } from './support/report.js';
@@ -18,14 +19,7 @@ import { median } from './support/statistics.js';
 const CONCURRENCY = [1, 8, 32];
 const ANSWER_TOKENS = 64;
 
-const { values: options } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    threads: { type: 'string', default: '0' },
-    repetitions: { type: 'string', default: '5' },
-    only: { type: 'string' },
-  },
-});
+const { values: options } = parseArgs({ options: BENCH_OPTIONS });
 const machine = describeMachine();
 const cases: BenchCase[] = [];
 const notes = [`medians of ${options.repetitions} groups in turns; answered tokens a second of role B, prompts included`];

@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { cacheFolder } from '../src/core/environment.js';
 import { findOneDnn } from '../src/native/onednn/library.js';
+import { BENCH_OPTIONS } from './support/bench-options.js';
 import { compiledCommand } from './support/compiled-child.js';
 import { contest, isMeasured, type Measured, type Standing } from './support/contest.js';
 import type { ContestantOptions } from './support/contestant.js';
@@ -44,12 +45,7 @@ interface OurFacts {
 }
 
 const { values: options } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    threads: { type: 'string', default: String(availableParallelism()) },
-    repetitions: { type: 'string', default: '5' },
-    only: { type: 'string' },
-  },
+  options: { ...BENCH_OPTIONS, threads: { type: 'string', default: String(availableParallelism()) } },
 });
 const machine = describeMachine();
 const modelPath = findRealModel();

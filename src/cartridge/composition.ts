@@ -1,3 +1,4 @@
+import { concatenate } from '../core/concatenate.js';
 import { CartridgesError } from '../core/errors.js';
 import type { Cartridge, Receipt } from './cartridge.js';
 import { compareFingerprints } from './fingerprint.js';
@@ -21,7 +22,12 @@ export function composeCartridges(
     checkSameModel(first, cartridge, index + 1);
   });
   const join = (kind: 'keys' | 'values') =>
-    first[kind].map((_, layer) => concatenate(cartridges.map((cartridge) => cartridge[kind][layer]!)));
+    first[kind].map((_, layer) =>
+      concatenate(
+        Float32Array,
+        cartridges.map((cartridge) => cartridge[kind][layer]!),
+      ),
+    );
   return {
     model: first.model,
     framing: first.framing,
@@ -54,14 +60,4 @@ function checkSameModel(first: Cartridge, other: Cartridge, number: number): voi
   throw new CartridgesError('CARTRIDGE_MISMATCH', `cartridges 1 and ${number} cannot be composed: their ${field} differs`, {
     hint: 'compose cartridges that were trained for the same model file',
   });
-}
-
-function concatenate(arrays: readonly Float32Array[]): Float32Array {
-  const joined = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const array of arrays) {
-    joined.set(array, offset);
-    offset += array.length;
-  }
-  return joined;
 }

@@ -1,6 +1,7 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { CartridgesError, toCartridgesError } from '../core/errors.js';
+import { CartridgesError, rethrow } from '../core/errors.js';
 import { replaceFile } from '../core/files.js';
+import { isObject } from '../core/json.js';
 import { decodeFloats, FLOAT_BYTES, type FloatType } from './float-conversion.js';
 
 /**
@@ -195,19 +196,11 @@ async function readExactly(file: FileHandle, path: string, offset: number, lengt
   return bytes;
 }
 
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
-}
-
 function invalid(path: string, reason: string, cause?: unknown): CartridgesError {
   return new CartridgesError('INVALID_CARTRIDGE', `${path} is not a usable safetensors file: ${reason}`, {
     hint: 'the file is damaged, incomplete or something else: get it again',
     cause,
   });
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isTextRecord(value: unknown): value is Record<string, string> {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { CartridgesError, throwIfAborted, toCartridgesError } from '../core/errors.js';
+import { CartridgesError, rethrow, throwIfAborted } from '../core/errors.js';
 import { writeJsonAtomic } from '../core/files.js';
 import type { RunOptions } from '../core/progress.js';
 import type { GgufFile, GgufTensor } from '../models/gguf.js';
@@ -95,8 +95,4 @@ async function* readPieces(
 
 function changed(path: string): CartridgesError {
   return new CartridgesError('INVALID_MODEL', `${path} has changed since it was opened`, { hint: 'run the command again' });
-}
-
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
 }

@@ -1,12 +1,12 @@
 import type { z } from 'zod';
 import { CartridgesError } from '../core/errors.js';
+import { tryParse } from '../core/json.js';
 import { toSparseLogprobs } from '../core/sparse-logprobs.js';
 import type { ChatClient, ChatPiece, ChatRequest, ChatResponse } from './chat-client.js';
 import type { OpenAiServer } from './openai-server.js';
 import { chunkSchema, completionSchema, modelListSchema, toRequestBody } from './openai-wire.js';
 import { unpackLogprobs } from './packed-logprobs.js';
 import { readRefusal } from './server-errors.js';
-import { tryParse } from './try-parse.js';
 
 export interface OpenAiChatClientOptions {
   server: OpenAiServer;

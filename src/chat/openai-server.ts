@@ -1,10 +1,10 @@
 import { CartridgesError } from '../core/errors.js';
+import { tryParse } from '../core/json.js';
 import { parseRetryAfter, type RetryPolicy, TransientFailure, toTransient, withRetries } from '../core/retry.js';
 import { Patience } from './patience.js';
 import { RequestSlots } from './request-slots.js';
 import { type Refusal, readRefusal, refusalError } from './server-errors.js';
 import { readEvents } from './server-sent-events.js';
-import { tryParse } from './try-parse.js';
 
 export interface OpenAiServerOptions {
   /** For example `http://127.0.0.1:8321`, with or without `/v1` at its end. */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { CartridgesError } from '../core/errors.js';
+import { tryParse } from '../core/json.js';
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
-import { tryParse } from './try-parse.js';
 
 /** Tokasaurus' `system_fingerprint`: JSON with token ids, and base64 of little-endian arrays [T, k] for each choice. */
 const fingerprint = z.object({

@@ -95,6 +95,11 @@ export function toCartridgesError(thrown: unknown): CartridgesError {
   return new CartridgesError('INTERNAL', error.message, { cause: error });
 }
 
+/** For the `catch` of a promise: throws what {@link toCartridgesError} makes of the reason. */
+export function rethrow(thrown: unknown): never {
+  throw toCartridgesError(thrown);
+}
+
 /** Throws `CANCELLED` when the signal was aborted; call it between steps of long work. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new CartridgesError('CANCELLED', 'cancelled', { cause: signal.reason });

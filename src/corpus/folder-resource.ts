@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
-import { CartridgesError, throwIfAborted, toCartridgesError } from '../core/errors.js';
+import { CartridgesError, rethrow, throwIfAborted } from '../core/errors.js';
 import type { ProgressListener } from '../core/progress.js';
 import type { Document, Resource } from './resource.js';
 import { decodeText, readBoundedFile } from './text-file.js';
@@ -91,7 +91,7 @@ async function listFiles(root: string): Promise<{ files: string[]; links: string
   const links: string[] = [];
   const folders = [''];
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-    for (const entry of await readFolder(join(root, folder))) {
+    for (const entry of await readdir(join(root, folder), { withFileTypes: true }).catch(rethrow)) {
       if (entry.name.startsWith('.') || QUESTION_FILES.has(entry.name)) continue;
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.isDirectory()) folders.push(path);
@@ -105,12 +105,4 @@ async function listFiles(root: string): Promise<{ files: string[]; links: string
     }
   }
   return { files: files.sort(), links: links.sort() };
-}
-
-async function readFolder(path: string) {
-  try {
-    return await readdir(path, { withFileTypes: true });
-  } catch (error) {
-    throw toCartridgesError(error);
-  }
 }

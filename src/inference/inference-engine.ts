@@ -70,6 +70,12 @@ const MAX_BATCH_TOKENS = 1 << 13;
 /** Fewest rows with logits in one decode, so that reading for logits is not slow where few requests may run. */
 const MIN_LOGITS_ROWS = 32;
 const CACHE_BYTES: Readonly<Record<CacheType, number>> = { f32: 4, f16: 2, bf16: 2 };
+const DEFAULT_CACHE_TYPE: CacheType = 'f16';
+
+/** Bytes of the keys and values of one token in a cache, to plan its memory before it is made. */
+export function kvBytesPerToken({ layers, rowValues }: CacheShape, cacheType: CacheType = DEFAULT_CACHE_TYPE): number {
+  return layers * rowValues * 2 * CACHE_BYTES[cacheType];
+}
 
 /**
  * Generates for many requests at once in one cache. Requests of one tick start together, in order; what they share (cartridges,
@@ -109,7 +115,7 @@ export class InferenceEngine {
     this.maxSequenceTokens = Math.min(context.cells, model.contextLength);
     this.maxRequests = settings.maxRequests;
     this.cacheType = settings.cacheType;
-    this.kvBytesPerToken = model.shape.layers * model.shape.rowValues * 2 * CACHE_BYTES[settings.cacheType];
+    this.kvBytesPerToken = kvBytesPerToken(model.shape, settings.cacheType);
     this.#shape = model.shape;
     this.#context = context;
     this.#tools = { tokenizer: model.tokenizer, candidates: new TopCandidates(), grammars: new GrammarFactory(model) };
@@ -292,7 +298,7 @@ function completeSettings(model: EngineModel, settings: EngineSettings): Require
     maxRequests: 32,
     batchTokens: 512,
     threads: model.threads,
-    cacheType: 'f16' as const,
+    cacheType: DEFAULT_CACHE_TYPE,
     flashAttention: true,
     retainTurns: false,
     ...settings,

@@ -1,3 +1,4 @@
+import { concatenate } from '../core/concatenate.js';
 import { CartridgesError } from '../core/errors.js';
 import { sha256Json } from '../core/hashing.js';
 import type { Message } from '../core/message.js';
@@ -77,7 +78,7 @@ export class ChatFraming {
   /** Plain text outside any chat, with the begin-of-sequence token in front when `bos` is set and the template has one. */
   encodeText(text: string, options: { bos: boolean }): Int32Array {
     const content = this.#tokenizer.encode(text);
-    return options.bos ? concatenate([this.#encodeOwn(this.#pieces.bos), content]) : content;
+    return options.bos ? concatenate(Int32Array, [this.#encodeOwn(this.#pieces.bos), content]) : content;
   }
 
   /**
@@ -95,7 +96,7 @@ export class ChatFraming {
     const prompt = options.behindCartridge
       ? this.#encodeBehindCartridge(chat)
       : this.encodeChat(chat, { addGenerationPrompt: true });
-    return reply ? concatenate([prompt, this.#contentTokens(reply)]) : prompt;
+    return reply ? concatenate(Int32Array, [prompt, this.#contentTokens(reply)]) : prompt;
   }
 
   /**
@@ -144,7 +145,7 @@ export class ChatFraming {
     const content = this.#tokenizer.encode(cutContent(text, this.#pieces.cut.system));
     const surplus = Math.max(0, content.length - room);
     const kept = keep === 'start' ? content.subarray(0, content.length - surplus) : content.subarray(surplus);
-    return concatenate([head, kept, tail]);
+    return concatenate(Int32Array, [head, kept, tail]);
   }
 
   /**
@@ -173,7 +174,7 @@ export class ChatFraming {
       if (role === 'assistant') supervised.push({ start, end: length, messageIndex });
       push(closing.subarray(recordedEnd.length));
     });
-    return { tokens: concatenate(pieces), supervised };
+    return { tokens: concatenate(Int32Array, pieces), supervised };
   }
 
   #encodeBehindCartridge(messages: readonly Message[]): Int32Array {
@@ -181,7 +182,7 @@ export class ChatFraming {
     if (first?.role !== 'system') return this.encodeTurns(messages, BEHIND_CARTRIDGE);
     const { header, tail } = this.#systemTurn();
     const { bos } = this.#pieces;
-    return concatenate([
+    return concatenate(Int32Array, [
       this.#encodeOwn(header.startsWith(bos) ? header.slice(bos.length) : header),
       this.#contentTokens(first),
       this.#encodeOwn(tail),
@@ -197,6 +198,7 @@ export class ChatFraming {
 
   #encodeParts(parts: readonly ChatPart[], messages: readonly Message[]): Int32Array {
     return concatenate(
+      Int32Array,
       joinTexts(parts).map((part) =>
         'text' in part ? this.#encodeOwn(part.text) : this.#contentTokens(messages[part.message] as Message),
       ),
@@ -267,7 +269,7 @@ function noSystem(reason: string): CartridgesError {
 }
 
 function checkEqual(apart: readonly Int32Array[], whole: Int32Array): void {
-  const joined = concatenate(apart);
+  const joined = concatenate(Int32Array, apart);
   if (joined.length === whole.length && startsWith(joined, whole)) return;
   throw new CartridgesError(
     'UNSUPPORTED_MODEL',
@@ -290,14 +292,4 @@ function joinTexts(parts: readonly ChatPart[]): ChatPart[] {
 
 function startsWith(tokens: Int32Array, start: Int32Array): boolean {
   return start.length <= tokens.length && start.every((token, index) => tokens[index] === token);
-}
-
-function concatenate(pieces: readonly Int32Array[]): Int32Array {
-  const joined = new Int32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let offset = 0;
-  for (const piece of pieces) {
-    joined.set(piece, offset);
-    offset += piece.length;
-  }
-  return joined;
 }

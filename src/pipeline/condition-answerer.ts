@@ -1,3 +1,4 @@
+import { concatenate } from '../core/concatenate.js';
 import type { AnsweredQuestion, QuestionAnswerer } from '../evaluation/generation-eval.js';
 import type { ConversationScorer, Likelihood, ReferenceScorer } from '../evaluation/loss-eval.js';
 import { type Question, questionPrompt } from '../evaluation/questions.js';
@@ -72,10 +73,7 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, Con
 
   async negativeLogLikelihood(question: string, reference: string, signal?: AbortSignal): Promise<Likelihood> {
     const { engine, framing } = this.#options;
-    const answer = engine.tokenizer.encode(reference);
-    const continuation = new Int32Array(answer.length + framing.endOfTurnTokens.length);
-    continuation.set(answer);
-    continuation.set(framing.endOfTurnTokens, answer.length);
+    const continuation = concatenate(Int32Array, [engine.tokenizer.encode(reference), framing.endOfTurnTokens]);
     return scoreContinuation(engine, { prompt: this.#prompt(question), continuation, ...this.#context(signal) });
   }
 
@@ -87,7 +85,7 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, Con
     const scores = await Promise.all(
       supervised.map(({ start, end }) =>
         scoreContinuation(engine, {
-          prompt: joinTokens(first, tokens.subarray(0, start)),
+          prompt: concatenate(Int32Array, [first, tokens.subarray(0, start)]),
           continuation: tokens.subarray(start, end),
           ...this.#context(signal),
         }),
@@ -110,13 +108,7 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, Con
 
   #prompt(question: string): Int32Array {
     const { framing, prefix, bos } = this.#options;
-    return joinTokens(prefix, framing.encodeTurns([{ role: 'user', content: question }], { addGenerationPrompt: true, bos }));
+    const turns = framing.encodeTurns([{ role: 'user', content: question }], { addGenerationPrompt: true, bos });
+    return concatenate(Int32Array, [prefix, turns]);
   }
-}
-
-function joinTokens(first: Int32Array, second: Int32Array): Int32Array {
-  const joined = new Int32Array(first.length + second.length);
-  joined.set(first);
-  joined.set(second, first.length);
-  return joined;
 }

@@ -3,7 +3,7 @@ import type { ChatPiece } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import type { Message } from '../core/message.js';
 import type { CartridgeHandle } from '../inference/cartridge-handle.js';
-import { TextDraft } from '../inference/drafting/text-draft.js';
+import { OWN_TOKENS } from '../inference/drafting/text-draft.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import type { AnswerRequest, ChatBackend, ChatContext } from './chat-backend.js';
 import type { ModelSession } from './model-session.js';
@@ -25,8 +25,6 @@ interface OpenedCartridge {
 
 /** Room for turns to come, so that the cache is not made anew for each of them. */
 const SPARE_TOKENS = 4_096;
-/** An answer may quote the conversation. */
-const OWN_TOKENS = new TextDraft();
 
 /**
  * A conversation with the engine in this process. Rows of earlier turns are kept between answers, and one cartridge at a time.

@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { cacheFolder } from '../core/environment.js';
-import { writeJsonAtomic } from '../core/files.js';
+import { keep, readKept } from '../core/json-cache.js';
 import { ENGINE_VERSION } from '../native/engine.js';
 
 const tuningSchema = z.strictObject({
@@ -23,27 +22,18 @@ export type EngineTuning = z.output<typeof tuningSchema>;
  * without one. A damaged file counts as none: it only costs speed.
  */
 export async function readTuning(weightsHash: string): Promise<EngineTuning | undefined> {
-  const parsed = tuningSchema.safeParse((await readAll())[keyOf(weightsHash)]);
+  const parsed = tuningSchema.safeParse(await readKept(tuningPath(), keyOf(weightsHash)));
   return parsed.success ? parsed.data : undefined;
 }
 
 /** Keeps a tuning; returns the path of its file. */
 export async function writeTuning(weightsHash: string, tuning: EngineTuning): Promise<string> {
-  await writeJsonAtomic(tuningPath(), { ...(await readAll()), [keyOf(weightsHash)]: tuning });
+  await keep(tuningPath(), keyOf(weightsHash), tuning);
   return tuningPath();
 }
 
 function tuningPath(): string {
   return join(cacheFolder(), 'engine-tunings.json');
-}
-
-async function readAll(): Promise<Record<string, unknown>> {
-  try {
-    const content: unknown = JSON.parse(await readFile(tuningPath(), 'utf8'));
-    return typeof content === 'object' && content !== null ? (content as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
 }
 
 function keyOf(weightsHash: string): string {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { checkAvailableRows, type InitializerName, initializeRows } from '../cartridge/initializers/initialize.js';
-import { toCartridgesError } from '../core/errors.js';
+import { rethrow } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
 import type { FrozenModel } from '../models/frozen-model.js';
@@ -61,8 +61,4 @@ export async function prepareInitialRows(
 function describeParent({ cartridge, quantizationDiffers }: OpenedCartridge): Record<string, unknown> {
   const { tokenCount, frozenCount, receipt } = cartridge;
   return { tokenCount, frozenCount, receipt, ...(quantizationDiffers && { otherQuantization: true }) };
-}
-
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
 }

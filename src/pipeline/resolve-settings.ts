@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { CartridgesError } from '../core/errors.js';
+import { isObject } from '../core/json.js';
 import { type Settings, type SettingsInput, settingsSchema } from './settings.js';
 import { suggest } from './suggest.js';
 
@@ -90,7 +91,7 @@ function unwrap(schema: z.ZodType): z.ZodType {
 }
 
 function asObject(value: unknown, where: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  if (isObject(value)) return value;
   throw new CartridgesError('INVALID_OPTION', `${where}: expected an object of settings`);
 }
 

@@ -1,14 +1,12 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
+import { json } from './json-answer.js';
 import { createRouter } from './router.js';
 import type { ServerEnv } from './server-env.js';
 
 /** Whether new requests make sense now, and else why not. */
 export type Readiness = { ready: true } | { ready: false; reason: string };
 
-const state = (description: string) => ({
-  description,
-  content: { 'application/json': { schema: z.object({ status: z.string() }) } },
-});
+const stateSchema = z.object({ status: z.string() });
 
 const pingRoute = createRoute({
   method: 'get',
@@ -17,12 +15,7 @@ const pingRoute = createRoute({
   // For everybody, with or without keys.
   security: [],
   summary: 'Answers pong',
-  responses: {
-    200: {
-      description: 'The server is there',
-      content: { 'application/json': { schema: z.object({ message: z.literal('pong') }) } },
-    },
-  },
+  responses: { 200: json(z.object({ message: z.literal('pong') }), 'The server is there') },
 });
 
 const healthRoute = createRoute({
@@ -31,7 +24,7 @@ const healthRoute = createRoute({
   tags: ['Health'],
   security: [],
   summary: 'Whether the process lives',
-  responses: { 200: state('It does') },
+  responses: { 200: json(stateSchema, 'It does') },
 });
 
 const readyRoute = createRoute({
@@ -40,7 +33,7 @@ const readyRoute = createRoute({
   tags: ['Health'],
   security: [],
   summary: 'Whether new requests are taken',
-  responses: { 200: state('They are'), 503: state('They are not; the status says why') },
+  responses: { 200: json(stateSchema, 'They are'), 503: json(stateSchema, 'They are not; the status says why') },
 });
 
 /** `/ping`, `/health` and `/ready`, for everybody. */

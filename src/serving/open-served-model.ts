@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { readCartridgeHeader } from '../cartridge/cartridge-file.js';
 import type { RunOptions } from '../core/progress.js';
+import { kvBytesPerToken } from '../inference/inference-engine.js';
 import { ModelSession } from '../pipeline/model-session.js';
 import type { Settings } from '../pipeline/settings.js';
 import { describePlan, type MemoryPlan, planMemory } from './memory-plan.js';
@@ -41,10 +42,10 @@ function readCartridges(files: ReadonlyMap<string, string>): Promise<{ id: strin
 }
 
 /** The weights are mapped from their file: their memory counts as free until they are used. */
-function memoryOf({ config, languageModel, gguf }: ModelSession) {
+function memoryOf({ config, languageModel, gguf, tuning }: ModelSession) {
   const free = languageModel.usesGpu ? languageModel.device.memoryFree : process.availableMemory();
   return {
-    bytesPerToken: config.layers * config.kvHeads * config.headDimension * 2 * Uint16Array.BYTES_PER_ELEMENT,
+    bytesPerToken: kvBytesPerToken(languageModel.shape, tuning?.cacheType),
     modelTokens: config.contextLength,
     freeBytes: Math.max(0, free - gguf.fileSize),
   };

@@ -47,6 +47,15 @@ export class RequestError extends CartridgesError {
   }
 }
 
+/** A refusal for what another error says, with its message and its hint unless the details bring others. */
+export function refusalFor(
+  error: CartridgesError,
+  status: RefusalStatus,
+  { message = error.message, ...details }: RefusalDetails & { message?: string } = {},
+): RequestError {
+  return new RequestError(status, message, { cause: error, ...(error.hint !== undefined && { hint: error.hint }), ...details });
+}
+
 /** The same words for what does not exist and for what the key may not see, so that neither can be told from the other. */
 export function notFound(kind: 'cartridge' | 'model' | 'file' | 'batch', id: string, param?: string): RequestError {
   return new RequestError(404, `there is no ${kind} ${JSON.stringify(id)}`, {

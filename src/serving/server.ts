@@ -7,6 +7,7 @@ import { LOCAL_CALLER } from './auth/authenticate.js';
 import { KeyRing } from './auth/key-ring.js';
 import { DEFAULT_BATCH_LIMITS } from './batches/batch-limits.js';
 import { type Batches, openBatches } from './batches/open-batches.js';
+import { SYNCHRONOUS_BATCH_PATHS } from './batches/synchronous-routes.js';
 import type { Caller } from './caller.js';
 import { cartridgeAdminRoutes } from './cartridges/admin-routes.js';
 import { createGuards, type Guards } from './guards.js';
@@ -36,9 +37,6 @@ export interface RunningServer {
   /** Takes no new requests, finishes those under way within the deadline of the settings, and frees everything. */
   close(): Promise<void>;
 }
-
-/** Routes of batches whose client waits for the answers. */
-const SYNCHRONOUS_BATCH_PATHS = ['/custom/synchronous-batch-completions', '/custom/cartridge/synchronous-batch-completions'];
 
 /**
  * Starts a server. Throws `INVALID_OPTION` for an address beyond this machine without keys, and for an address that is taken;

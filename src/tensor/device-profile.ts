@@ -1,5 +1,4 @@
-import { readFile } from 'node:fs/promises';
-import { writeJsonAtomic } from '../core/files.js';
+import { keptOr } from '../core/json-cache.js';
 import { Random } from '../core/random.js';
 import { extraBufferTypes } from '../native/devices.js';
 import { ENGINE_VERSION } from '../native/engine.js';
@@ -59,13 +58,10 @@ export async function profileDevice(backend: Backend, options: ProfileOptions): 
   const { inputs, outputs, cachePath } = options;
   const engine = `${ENGINE_VERSION.llama}/${ENGINE_VERSION.ggml}`;
   const key = [engine, backend.device.name, backend.device.description, backend.threads, inputs, outputs].join('|');
-  const cache = await readCache(cachePath);
-  const known = cache[key];
-  if (known) return known;
-  const measured = await measureProducts(candidates(backend, inputs, outputs), backend, inputs, outputs);
-  const profile = { device: backend.device.description, threads: backend.threads, chosen: choose(measured), measured };
-  if (cachePath !== undefined) await writeJsonAtomic(cachePath, { ...cache, [key]: profile });
-  return profile;
+  return keptOr(cachePath, key, async () => {
+    const measured = await measureProducts(candidates(backend, inputs, outputs), backend, inputs, outputs);
+    return { device: backend.device.description, threads: backend.threads, chosen: choose(measured), measured };
+  });
 }
 
 /** The handle of a buffer type that a profile names; undefined stands for the default one. */
@@ -160,14 +156,4 @@ function choose(measured: readonly ProductSpeed[]): ProductSpeed {
   const fastest = eligible.reduce((best, speed) => (speed.gigaflops > best.gigaflops ? speed : best));
   // The list goes from the most exact type down: the first that comes close enough to the fastest.
   return eligible.find((speed) => speed.gigaflops * WORTHWHILE_GAIN >= fastest.gigaflops) ?? fastest;
-}
-
-async function readCache(path: string | undefined): Promise<Record<string, DeviceProfile>> {
-  if (path === undefined) return {};
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch {
-    // A missing or damaged cache only costs the measurement again.
-    return {};
-  }
 }

@@ -2,7 +2,7 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
-import { toCartridgesError } from '../core/errors.js';
+import { rethrow, toCartridgesError } from '../core/errors.js';
 import { writeFileAtomic, writeJsonAtomic } from '../core/files.js';
 import type { Row, RunTracker } from './run-tracker.js';
 
@@ -26,11 +26,7 @@ export class RunDirectory implements RunTracker {
 
   /** Makes the folder and writes the settings. Throws `DISK_FULL` or `INVALID_INPUT` when it cannot. */
   static async create(folder: string, settings: Record<string, unknown>): Promise<RunDirectory> {
-    try {
-      await mkdir(folder, { recursive: true });
-    } catch (error) {
-      throw toCartridgesError(error);
-    }
+    await mkdir(folder, { recursive: true }).catch(rethrow);
     await writeJsonAtomic(join(folder, 'settings.json'), settings);
     return new RunDirectory(folder);
   }

@@ -1,6 +1,6 @@
-import { throwIfAborted } from '../core/errors.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { Adam, DEFAULT_ADAM } from '../tensor/adam.js';
+import { deal } from './deal.js';
 import { GraphLane } from './graph-lane.js';
 import { type MemoryPlan, planMemory, requireMemory } from './memory-plan.js';
 import type { Pack } from './pack.js';
@@ -99,7 +99,7 @@ export class GraphStep implements TrainingStep {
     for (const lane of this.#lanes) lane.dispose();
   }
 
-  /** Pack i goes to lane i mod lanes and losses are added in the order of the packs, so nothing depends on who is faster. */
+  /** Losses are added in the order of the packs. */
   async #deal(
     packs: readonly Pack[],
     run: (lane: GraphLane, pack: Pack) => Promise<number>,
@@ -107,18 +107,7 @@ export class GraphStep implements TrainingStep {
   ): Promise<StepLoss> {
     if (this.#rowsChanged) for (const lane of this.#lanes) lane.writeRows(this.#rows);
     this.#rowsChanged = false;
-    const losses = new Float64Array(packs.length);
-    // Every lane is waited for also when one fails: a graph that still computes must not be freed.
-    const outcomes = await Promise.allSettled(
-      this.#lanes.map(async (lane, first) => {
-        for (let index = first; index < packs.length; index += this.#lanes.length) {
-          throwIfAborted(signal);
-          losses[index] = await run(lane, packs[index]!);
-        }
-      }),
-    );
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed) throw failed.reason;
+    const losses = await deal(this.#lanes, packs, run, signal);
     return stepLoss(
       packs,
       losses.reduce((sum, loss) => sum + loss, 0),

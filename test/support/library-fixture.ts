@@ -54,6 +54,11 @@ export async function fileBytes(cartridge: Cartridge): Promise<Buffer> {
   return bytes;
 }
 
+/** The files of two cartridges with other rows. */
+export function twoFiles(): Promise<[Buffer, Buffer]> {
+  return Promise.all([fileBytes(pocketCartridge(1)), fileBytes(pocketCartridge(2))]);
+}
+
 export function callerOf(scope: string, ids: readonly string[] | 'all', isAdmin = false): Caller {
   return { scope, isAdmin, mayUse: (id) => ids === 'all' || ids.includes(id) };
 }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { findLlamaServer } from '../../bench/peers/llama-server-binary.js';
+import { freePort } from '../../bench/support/server-process.js';
 
 /** A stock `llama-server`: `CARTRIDGES_LLAMA_SERVER`, or the one that `bench/peers/llama-server.ts` built. */
 const LLAMA_SERVER = findLlamaServer();
@@ -62,12 +62,4 @@ export class LlamaServer {
     await this.stop();
     throw new Error(`llama-server does not answer: ${this.#log}`);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
 }

@@ -1,3 +1,4 @@
+import { concatenate } from '../../core/concatenate.js';
 import { throwIfAborted } from '../../core/errors.js';
 import type { RunOptions } from '../../core/progress.js';
 import type { FrozenModel } from '../../models/frozen-model.js';
@@ -21,14 +22,7 @@ function withoutLogits({ keys, values }: KeyValueRows): KeyValueRows {
 }
 
 function joinRows(first: KeyValueRows, second: KeyValueRows): KeyValueRows {
-  const join = (a: Float32Array, b: Float32Array) => {
-    const joined = new Float32Array(a.length + b.length);
-    joined.set(a);
-    joined.set(b, a.length);
-    return joined;
-  };
-  return {
-    keys: first.keys.map((layer, index) => join(layer, second.keys[index]!)),
-    values: first.values.map((layer, index) => join(layer, second.values[index]!)),
-  };
+  const join = (kind: 'keys' | 'values') =>
+    first[kind].map((layer, index) => concatenate(Float32Array, [layer, second[kind][index]!]));
+  return { keys: join('keys'), values: join('values') };
 }

@@ -20,6 +20,9 @@ export class TextDraft implements DraftSource {
   }
 }
 
+/** For answers that may quote what stands before them and no other text. */
+export const OWN_TOKENS: DraftSource = new TextDraft();
+
 class TextDrafter implements Drafter {
   readonly #own: SuffixIndex;
   readonly #text: SuffixIndex | undefined;

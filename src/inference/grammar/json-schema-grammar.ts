@@ -1,16 +1,7 @@
+import { isObject } from '../../core/json.js';
 import { GrammarRules, literal, type Part } from './grammar-rules.js';
 import { addJsonRule, addOtherKey } from './json-rules.js';
-import {
-  allowOnly,
-  below,
-  isObject,
-  nodeOf,
-  readCount,
-  readList,
-  refuse,
-  resolveReference,
-  type SchemaNode,
-} from './schema-reader.js';
+import { allowOnly, below, nodeOf, readCount, readList, refuse, resolveReference, type SchemaNode } from './schema-reader.js';
 
 const MAX_DEPTH = 64;
 /** libllama writes a repetition out, so all of them together are bounded too. */

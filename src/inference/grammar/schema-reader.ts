@@ -12,10 +12,6 @@ const ANNOTATIONS = new Set([
   ...['deprecated', 'readOnly', 'writeOnly'],
 ]);
 
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** The fields of a schema without its annotations. */
 export function nodeOf(schema: Record<string, unknown>, path: string): SchemaNode {
   return { path, fields: new Map(Object.entries(schema).filter(([name]) => !ANNOTATIONS.has(name))) };

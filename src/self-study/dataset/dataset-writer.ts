@@ -1,8 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CartridgesError, toCartridgesError } from '../../core/errors.js';
+import { CartridgesError, rethrow } from '../../core/errors.js';
 import { writeFileAtomic, writeJsonAtomic } from '../../core/files.js';
 import { sha256 } from '../../core/hashing.js';
+import { isObject } from '../../core/json.js';
 import type { Conversation } from '../conversation.js';
 import {
   createManifest,
@@ -32,11 +33,7 @@ export class DatasetWriter {
 
   /** Opens a new folder, or one with the same recipe to go on with. Throws `SETTINGS_CHANGED` for another recipe. */
   static async open(folder: string, recipe: DatasetRecipe): Promise<DatasetWriter> {
-    try {
-      await mkdir(folder, { recursive: true });
-    } catch (error) {
-      throw toCartridgesError(error);
-    }
+    await mkdir(folder, { recursive: true }).catch(rethrow);
     const manifest = await readManifest(folder);
     // JSON turns undefined and dates into what a manifest on disk can hold.
     const recorded = JSON.parse(JSON.stringify(recipe)) as DatasetRecipe;
@@ -85,8 +82,4 @@ function findDifferences(there: unknown, now: unknown, path: string): string[] {
   }
   const [old, current] = [JSON.stringify(there), JSON.stringify(now)];
   return old === current ? [] : [`${path} is ${current ?? 'not set'} and was ${old ?? 'not set'}`];
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { CartridgesError, throwIfAborted, toCartridgesError } from '../../core/errors.js';
+import { CartridgesError, rethrow, throwIfAborted } from '../../core/errors.js';
 import { sha256, sha256Json } from '../../core/hashing.js';
 import type { Conversation } from '../conversation.js';
 import { type DatasetManifest, readManifest, type ShardEntry } from './manifest.js';
@@ -99,9 +99,5 @@ function decoderFor(columns: readonly string[], path: string): (row: Record<stri
 }
 
 async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch (error) {
-    throw toCartridgesError(error);
-  }
+  return (await stat(path).catch(rethrow)).isDirectory();
 }

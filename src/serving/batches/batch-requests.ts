@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { jsonDepth } from '../http/json-depth.js';
+import { jsonDepth, MAX_JSON_DEPTH } from '../http/json-depth.js';
 import type { BatchLimits } from './batch-limits.js';
 import type { BatchEndpoint, BatchError } from './batch-record.js';
 import { type Line, readLines } from './read-lines.js';
@@ -13,7 +13,7 @@ export interface BatchRequest {
 }
 
 /** As deep as the body of a request may be, and the line around it. */
-const MAX_JSON_DEPTH = 129;
+const MAX_LINE_DEPTH = MAX_JSON_DEPTH + 1;
 /** Wrong lines that are named; whoever mends those sees the next. */
 const MAX_NAMED_LINES = 100;
 
@@ -76,7 +76,7 @@ async function* parseLines({
 
 function parseLine({ bytes, number }: Line, endpoint: BatchEndpoint, maxBytes: number): Omit<BatchRequest, 'index'> | BatchError {
   if (bytes === undefined) return problem('line_too_long', `a line may have at most ${maxBytes} bytes`, number);
-  if (jsonDepth(bytes) > MAX_JSON_DEPTH) return problem('invalid_json_line', 'the line is nested too deep', number);
+  if (jsonDepth(bytes) > MAX_LINE_DEPTH) return problem('invalid_json_line', 'the line is nested too deep', number);
   const value = parseJson(bytes);
   if (value === undefined) return problem('invalid_json_line', 'the line is no JSON in UTF-8', number);
   const result = lineSchema.safeParse(value);

@@ -1,6 +1,5 @@
 import { createRoute, type OpenAPIHono, type z } from '@hono/zod-openapi';
-import { json } from '../cartridges/route-parts.js';
-import { errorSchema } from '../openai/response-schemas.js';
+import { json, refused } from '../json-answer.js';
 import { notFound, RequestError } from '../request-error.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
@@ -12,7 +11,6 @@ import { batchListQuery, batchListSchema, batchOrderSchema, batchSchema, idParam
 import { addSynchronousRoutes, type SynchronousParts } from './synchronous-routes.js';
 
 const tags = ['Batches'];
-const refused = json(errorSchema, 'A refusal or a failure.');
 
 const createBatchRoute = createRoute({
   method: 'post',

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Turns } from '../cartridges/turns.js';
 import { notFound, RequestError } from '../request-error.js';
+import { Turns } from '../turns.js';
 import type { BatchLimits } from './batch-limits.js';
 import { type BatchRecord, batchRecordSchema, isFinished } from './batch-record.js';
 import type { FileDraft } from './file-draft.js';

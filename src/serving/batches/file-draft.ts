@@ -1,5 +1,5 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { toCartridgesError } from '../../core/errors.js';
+import { rethrow } from '../../core/errors.js';
 
 /** A file that is being written. Nobody sees it before it is moved to its place. */
 export class FileDraft {
@@ -50,8 +50,4 @@ export class FileDraft {
     await this.#handle.close();
     await rm(this.#path, { force: true });
   }
-}
-
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
 }

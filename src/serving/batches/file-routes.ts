@@ -1,6 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
-import { json } from '../cartridges/route-parts.js';
-import { errorSchema } from '../openai/response-schemas.js';
+import { json, refused } from '../json-answer.js';
 import { notFound } from '../request-error.js';
 import type { ServerEnv } from '../server-env.js';
 import type { BatchStore } from './batch-store.js';
@@ -10,7 +9,6 @@ import { receiveUpload } from './receive-upload.js';
 import { fileDeletedSchema, fileListQuery, fileListSchema, fileSchema, idParams, toFile, uploadSchema } from './schemas.js';
 
 const tags = ['Files'];
-const refused = json(errorSchema, 'A refusal or a failure.');
 
 const uploadRoute = {
   method: 'post' as const,

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { toCartridgesError } from '../../core/errors.js';
+import { rethrow } from '../../core/errors.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import { notFound, RequestError } from '../request-error.js';
 import type { BatchLimits } from './batch-limits.js';
@@ -69,9 +69,7 @@ export class FileStore {
   static async open(options: FileStoreOptions): Promise<FileStore> {
     const store = new FileStore(options);
     await rm(store.#incoming, { recursive: true, force: true });
-    await mkdir(store.#incoming, { recursive: true }).catch((error) => {
-      throw toCartridgesError(error);
-    });
+    await mkdir(store.#incoming, { recursive: true }).catch(rethrow);
     for (const file of await store.#folder.open(options.warn)) await store.#addFound(file);
     await store.#folder.removeOrphans(CONTENT);
     return store;
@@ -99,9 +97,7 @@ export class FileStore {
 
   /** The content, to be closed by the caller; a deletion does not disturb who reads. */
   async openContent({ id }: StoredFile): Promise<FileHandle> {
-    return open(this.path(id), 'r').catch((error) => {
-      throw toCartridgesError(error);
-    });
+    return open(this.path(id), 'r').catch(rethrow);
   }
 
   /** A draft whose bytes are bounded as uploads are. Throws 413 while it is written. */

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { toCartridgesError } from '../../core/errors.js';
+import { rethrow } from '../../core/errors.js';
 import { readLines } from './read-lines.js';
 
 /** What became of one request of a batch. */
@@ -127,8 +127,4 @@ async function readPlaces(path: string, maxLineBytes: number): Promise<{ places:
     end = offset + length + 1;
   }
   return { places, end };
-}
-
-function rethrow(error: unknown): never {
-  throw toCartridgesError(error);
 }

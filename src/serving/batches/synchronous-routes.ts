@@ -1,8 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
-import { json } from '../cartridges/route-parts.js';
 import type { Dispatch } from '../dispatch.js';
-import { errorSchema } from '../openai/response-schemas.js';
+import { json, refused } from '../json-answer.js';
 import { atMost } from '../openai/schema-parts.js';
 import type { ServerEnv } from '../server-env.js';
 import { answerPatiently } from './answer-patiently.js';
@@ -19,6 +18,9 @@ const PATHS = {
   '/custom/synchronous-batch-completions': '/v1/chat/completions',
   '/custom/cartridge/synchronous-batch-completions': '/custom/cartridge/chat/completions',
 };
+
+/** Where a client waits for the answers of a batch. */
+export const SYNCHRONOUS_BATCH_PATHS = Object.keys(PATHS);
 
 /**
  * Tokasaurus' batches that are answered in one response. Tokasaurus answers with a Python pickle and fails the whole call for one
@@ -71,6 +73,6 @@ function synchronousRoute(path: string, target: string, { maxSynchronousRequests
     tags: ['Batches'],
     summary: 'Have a list of chats answered at once',
     request: { body: { required: true, content: { 'application/json': { schema: body } } } },
-    responses: { 200: json(answer, 'All answers'), default: json(errorSchema, 'A refusal or a failure.') },
+    responses: { 200: json(answer, 'All answers'), default: refused },
   });
 }

@@ -6,11 +6,10 @@ import {
   ADMIN,
   BookkeepingEngine,
   callerOf,
-  fileBytes,
   POCKET,
-  pocketCartridge,
   refer,
   temporaryFolder,
+  twoFiles,
 } from '../../../test/support/library-fixture.js';
 import { sha256 } from '../../core/hashing.js';
 import type { Caller } from '../caller.js';
@@ -29,7 +28,7 @@ let engine: BookkeepingEngine;
 let library: ServedCartridges;
 
 beforeAll(async () => {
-  [first, second] = (await Promise.all([1, 2].map((seed) => fileBytes(pocketCartridge(seed))))) as [Buffer, Buffer];
+  [first, second] = await twoFiles();
 });
 beforeEach(async () => {
   temporary = await temporaryFolder();

@@ -1,4 +1,5 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi';
+import { json } from '../json-answer.js';
 import { RequestError } from '../request-error.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
@@ -16,7 +17,7 @@ import {
 } from './admin-schemas.js';
 import { downloadRoutes } from './download-routes.js';
 import type { ServedCartridges } from './open-cartridge-library.js';
-import { json, refusals, requireAdmin } from './route-parts.js';
+import { refusals, requireAdmin } from './route-parts.js';
 
 const UPLOAD_TYPE = 'application/octet-stream';
 

@@ -1,20 +1,19 @@
 import { z } from '@hono/zod-openapi';
 import type { Receipt } from '../../cartridge/cartridge.js';
-import { isCartridgeId } from './cartridge-id.js';
+import { CARTRIDGE_ID_RULE, isCartridgeId } from './cartridge-id.js';
 import type { CartridgeEntry } from './cartridge-library.js';
 import type { DownloadStatus } from './downloads.js';
 import type { CartridgeDetails } from './open-cartridge-library.js';
 
 /** What the admin API takes and gives. */
 
-const ID_HINT = 'name or org/name of letters, digits, ".", "_" and "-", at most 64 a part';
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const remoteSource = z.enum(['huggingface', 'wandb']);
 
 const idSchema = z
   .string()
-  .refine(isCartridgeId, { error: `not the name of a cartridge: ${ID_HINT}` })
-  .openapi({ description: `${ID_HINT}; in a path the slash is written %2F`, example: 'handbook' });
+  .refine(isCartridgeId, { error: `not the name of a cartridge: ${CARTRIDGE_ID_RULE}` })
+  .openapi({ description: `${CARTRIDGE_ID_RULE}; in a path the slash is written %2F`, example: 'handbook' });
 
 export const idParams = z.strictObject({ id: idSchema });
 export const aliasParams = z.strictObject({ id: idSchema, alias: idSchema });

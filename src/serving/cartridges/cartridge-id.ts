@@ -6,6 +6,8 @@ import { RequestError } from '../request-error.js';
  */
 const PART = '[A-Za-z0-9][A-Za-z0-9._-]{0,63}';
 const PATTERN = new RegExp(`^${PART}(?:/${PART})?$`);
+/** What a name has to be, for people. */
+export const CARTRIDGE_ID_RULE = 'name or org/name of letters, digits, ".", "_" and "-", at most 64 a part';
 /** The admin API has other things at this path. */
 const RESERVED = 'downloads';
 
@@ -18,7 +20,7 @@ export function checkCartridgeId(id: string, param = 'id'): void {
   if (isCartridgeId(id)) return;
   throw new RequestError(400, `${JSON.stringify(id.slice(0, 160))} cannot be the name of a cartridge`, {
     param,
-    hint: `use name or org/name of letters, digits, ".", "_" and "-", at most 64 a part; "${RESERVED}" is taken`,
+    hint: `use ${CARTRIDGE_ID_RULE}; "${RESERVED}" is taken`,
   });
 }
 

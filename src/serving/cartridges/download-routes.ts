@@ -1,10 +1,11 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi';
+import { json } from '../json-answer.js';
 import { RequestError } from '../request-error.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
 import { downloadBody, downloadListSchema, downloadSchema, idParams, toDownload } from './admin-schemas.js';
 import type { ServedCartridges } from './open-cartridge-library.js';
-import { json, refusals, requireAdmin } from './route-parts.js';
+import { refusals, requireAdmin } from './route-parts.js';
 
 const shared = { tags: ['Cartridges'], middleware: requireAdmin };
 

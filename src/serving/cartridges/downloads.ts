@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { CartridgesError } from '../../core/errors.js';
-import { RequestError } from '../request-error.js';
+import { RequestError, refusalFor } from '../request-error.js';
 import type { LibraryLimits } from './library-limits.js';
 import { hideSystemError } from './server-failure.js';
 
@@ -85,9 +85,8 @@ export class Download {
     if (this.#cancel.signal.aborted) return new RequestError(503, `the download of ${this.id} was cancelled`);
     if (this.signal.aborted) return new RequestError(502, `the download of ${this.id} took more than ${this.#seconds} seconds`);
     if (!CartridgesError.is(error) || error instanceof RequestError) return error;
-    const details = { cause: error, ...(error.hint !== undefined && { hint: error.hint }) };
-    if (error.code === 'DOWNLOAD_FAILED') return new RequestError(502, error.message, details);
-    if (error.code === 'INVALID_OPTION') return new RequestError(400, error.message, details);
+    if (error.code === 'DOWNLOAD_FAILED') return refusalFor(error, 502);
+    if (error.code === 'INVALID_OPTION') return refusalFor(error, 400);
     if (error.code === 'DISK_FULL')
       return new RequestError(503, "the server's disk has no room for the download", { cause: error });
     return hideSystemError(error);

@@ -12,6 +12,7 @@ import {
   refer,
   streamOf,
   temporaryFolder,
+  twoFiles,
 } from '../../../test/support/library-fixture.js';
 import { WandbStandIn } from '../../../test/support/wandb-stand-in.js';
 import { sha256 } from '../../core/hashing.js';
@@ -32,7 +33,7 @@ let folder: string;
 let engine: BookkeepingEngine;
 
 beforeAll(async () => {
-  [first, second] = (await Promise.all([1, 2].map((seed) => fileBytes(pocketCartridge(seed))))) as [Buffer, Buffer];
+  [first, second] = await twoFiles();
 });
 beforeEach(async () => {
   temporary = await temporaryFolder();

@@ -3,12 +3,12 @@ import { toCartridgesError } from '../../core/errors.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import type { ProgressListener } from '../../core/progress.js';
 import { notFound, RequestError } from '../request-error.js';
+import { Turns } from '../turns.js';
 import { CartridgeFolder, type FoundCartridge, type StoredEntry } from './cartridge-folder.js';
 import { LibraryEntries, type LibraryEntry } from './library-entries.js';
 import type { LibraryLimits } from './library-limits.js';
 import { hideSystemError } from './server-failure.js';
 import { type CartridgeEngine, type CartridgeFile, type ContentHold, SharedContents } from './shared-contents.js';
-import { Turns } from './turns.js';
 import { toRefusal, type VerificationRules, verifyCartridge, verifyKnownCartridge } from './verify-cartridge.js';
 
 /** Owner of what no key brought. */

@@ -13,6 +13,7 @@ import {
   refer,
   streamOf,
   temporaryFolder,
+  twoFiles,
 } from '../../../test/support/library-fixture.js';
 import type { ModelFingerprint } from '../../cartridge/cartridge.js';
 import { sha256 } from '../../core/hashing.js';
@@ -31,7 +32,7 @@ let engine: BookkeepingEngine;
 let events: ProgressEvent[];
 
 beforeAll(async () => {
-  [first, second] = (await Promise.all([1, 2].map((seed) => fileBytes(pocketCartridge(seed))))) as [Buffer, Buffer];
+  [first, second] = await twoFiles();
 });
 beforeEach(async () => {
   temporary = await temporaryFolder();

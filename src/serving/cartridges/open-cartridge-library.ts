@@ -5,7 +5,8 @@ import type { ProgressListener } from '../../core/progress.js';
 import type { CartridgeModel } from '../../pipeline/open-cartridge.js';
 import type { Caller } from '../caller.js';
 import { notFound, RequestError } from '../request-error.js';
-import { checkCartridgeId, isCartridgeId } from './cartridge-id.js';
+import { untilAborted } from '../turns.js';
+import { CARTRIDGE_ID_RULE, checkCartridgeId, isCartridgeId } from './cartridge-id.js';
 import type {
   CartridgeEntry,
   CartridgeLibrary,
@@ -21,7 +22,6 @@ import { LibraryStore } from './library-store.js';
 import { RemoteCartridges, sourceRefused } from './remote-cartridges.js';
 import type { CartridgeEngine } from './shared-contents.js';
 import type { CartridgeSources } from './sources/create-sources.js';
-import { untilAborted } from './turns.js';
 import { toRefusal } from './verify-cartridge.js';
 
 export interface CartridgeLibraryOptions {
@@ -68,7 +68,7 @@ export async function openCartridgeLibrary(options: CartridgeLibraryOptions): Pr
   for (const id of files.keys()) {
     if (isCartridgeId(id)) continue;
     throw new CartridgesError('INVALID_OPTION', `${JSON.stringify(id)} cannot be the name of a cartridge`, {
-      hint: 'use name or org/name of letters, digits, ".", "_" and "-"',
+      hint: `use ${CARTRIDGE_ID_RULE}`,
     });
   }
   const limits = { ...DEFAULT_LIBRARY_LIMITS, ...options.limits };

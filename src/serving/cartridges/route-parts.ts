@@ -1,13 +1,8 @@
-import type { z } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
+import { json } from '../json-answer.js';
 import { errorSchema } from '../openai/response-schemas.js';
 import { type RefusalStatus, RequestError } from '../request-error.js';
 import type { ServerEnv } from '../server-env.js';
-
-/** An answer in JSON. */
-export function json<T extends z.ZodType>(schema: T, description: string) {
-  return { description, content: { 'application/json': { schema } } };
-}
 
 const REFUSALS = {
   400: 'A field is wrong, or the cartridge cannot be used',

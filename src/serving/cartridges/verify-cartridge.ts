@@ -4,7 +4,7 @@ import { CartridgesError } from '../../core/errors.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import { sha256File } from '../../core/hashing.js';
 import { assertBelongsTo, type CartridgeModel, openCartridge } from '../../pipeline/open-cartridge.js';
-import { RequestError } from '../request-error.js';
+import { RequestError, refusalFor } from '../request-error.js';
 import type { CartridgeFile } from './shared-contents.js';
 
 /** What a cartridge is checked against before it is used. */
@@ -56,6 +56,5 @@ function toFile(path: string, sha256: string, header: CartridgeHeader): Cartridg
 export function toRefusal(thrown: unknown, id: string, path: string): unknown {
   if (!CartridgesError.is(thrown) || thrown instanceof RequestError) return thrown;
   if (!['INVALID_CARTRIDGE', 'CARTRIDGE_MISMATCH'].includes(thrown.code)) return thrown;
-  const message = thrown.message.replaceAll(path, `the cartridge ${id}`);
-  return new RequestError(400, message, { cause: thrown, ...(thrown.hint !== undefined && { hint: thrown.hint }) });
+  return refusalFor(thrown, 400, { message: thrown.message.replaceAll(path, `the cartridge ${id}`) });
 }

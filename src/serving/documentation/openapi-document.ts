@@ -1,5 +1,6 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import { packageVersion } from '../../core/package.js';
+import { refused } from '../json-answer.js';
 import type { ServerEnv } from '../server-env.js';
 
 export type OpenApiDocument = ReturnType<OpenAPIHono['getOpenAPI31Document']>;
@@ -23,7 +24,7 @@ export function openApiDocument(app: OpenAPIHono<ServerEnv>): OpenApiDocument {
 
 /** What stands before every route refuses too: for the key, the media type, the size of a body, or because the server is busy. */
 const REFUSED = {
-  description: 'A refusal or a failure.',
+  description: refused.description,
   content: { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } },
 };
 

@@ -3,6 +3,9 @@ const BACKSLASH = 0x5c;
 const OPENING = new Set([0x5b, 0x7b]);
 const CLOSING = new Set([0x5d, 0x7d]);
 
+/** Deepest body of a request: deeper than any request of the API and any sensible JSON schema in one. */
+export const MAX_JSON_DEPTH = 128;
+
 /**
  * How deep arrays and objects lie in each other in a JSON text, counted without parsing it: code that walks through a value
  * would run out of stack on one that is nested a million times. The text need not be valid.

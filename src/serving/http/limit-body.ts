@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from 'hono';
 import { RequestError } from '../request-error.js';
 import type { ServerEnv } from '../server-env.js';
-import { jsonDepth } from './json-depth.js';
+import { jsonDepth, MAX_JSON_DEPTH } from './json-depth.js';
 import { limitStream, readStream, tooLarge } from './read-body.js';
 import { replaceRequest } from './replace-request.js';
 import { isUpload } from './upload.js';
@@ -11,9 +11,6 @@ export interface BodyLimits {
   /** Of a body that is stored as it comes. */
   maxUploadBytes: number;
 }
-
-/** Deeper than any request of the API and any sensible JSON schema in one. */
-const MAX_JSON_DEPTH = 128;
 
 /**
  * Bounds what is read of a body: uploads are streams with an end, everything else is read here, and refused when it is nested so

@@ -1,5 +1,5 @@
 import { CartridgesError, toCartridgesError } from '../../core/errors.js';
-import { TextDraft } from '../../inference/drafting/text-draft.js';
+import { OWN_TOKENS } from '../../inference/drafting/text-draft.js';
 import type { GeneratedToken, GenerationRequest } from '../../inference/requests.js';
 import { TokenQueue } from '../../inference/token-queue.js';
 import type { AnswerObserver, AnswerTrace, AnswerUsage } from '../answer-observer.js';
@@ -11,9 +11,6 @@ import type { AnswerLimits } from './answer-limits.js';
 import { type AnswerRequest, choiceSeed } from './answer-request.js';
 import { chooseCartridges, holdCartridges } from './cartridge-choice.js';
 import { blaming, refusal, toRefusal } from './refusals.js';
-
-/** An answer may quote its prompt. */
-const OWN_TOKENS = new TextDraft();
 
 /** What answers are made with. */
 export interface AnswerParts {

@@ -1,6 +1,6 @@
 import type { Caller } from '../caller.js';
 import type { CartridgeLibrary, CartridgeReference, HeldCartridges } from '../cartridges/cartridge-library.js';
-import { notFound, RequestError } from '../request-error.js';
+import { notFound, RequestError, refusalFor } from '../request-error.js';
 import { splitModelId } from '../served-model.js';
 import type { CartridgeField } from './request-fields.js';
 
@@ -57,7 +57,7 @@ export async function holdCartridges(
   const held = await library.hold(references, caller, signal).catch((error: unknown) => {
     if (!(error instanceof RequestError) || (error.status !== 404 && error.status !== 400)) throw error;
     if (error.status === 404 && param === 'model') throw notFound('model', model, 'model');
-    throw new RequestError(error.status, error.message, { param, cause: error, ...(error.hint && { hint: error.hint }) });
+    throw refusalFor(error, error.status, { param });
   });
   if (new Set(held.handles).size === held.handles.length) return held;
   held.release();

@@ -1,6 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Caller } from '../caller.js';
 import type { CartridgeLibrary } from '../cartridges/cartridge-library.js';
+import { json } from '../json-answer.js';
 import { notFound } from '../request-error.js';
 import type { ServedModel } from '../served-model.js';
 import type { ServerEnv } from '../server-env.js';
@@ -11,7 +12,7 @@ const listRoute = createRoute({
   path: '/v1/models',
   tags: ['Models'],
   summary: 'The model, and the model behind each cartridge that the key may use',
-  responses: { 200: { description: 'The models.', content: { 'application/json': { schema: modelListSchema } } } },
+  responses: { 200: json(modelListSchema, 'The models.') },
 });
 
 const oneRoute = createRoute({
@@ -21,11 +22,8 @@ const oneRoute = createRoute({
   summary: 'One model',
   request: { params: z.object({ model: z.string() }) },
   responses: {
-    200: { description: 'The model.', content: { 'application/json': { schema: modelSchema } } },
-    404: {
-      description: 'There is none with this id that the key may use.',
-      content: { 'application/json': { schema: errorSchema } },
-    },
+    200: json(modelSchema, 'The model.'),
+    404: json(errorSchema, 'There is none with this id that the key may use.'),
   },
 });
 

@@ -1,6 +1,7 @@
 import { createRoute, type OpenAPIHono, type z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { GeneratedToken } from '../../inference/requests.js';
+import { refused } from '../json-answer.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
 import { Answer, type AnswerParts } from './answer.js';
@@ -14,7 +15,7 @@ import { FramingVariants } from './framing-variants.js';
 import { addModelRoutes } from './model-routes.js';
 import { readChatRequest } from './read-chat-request.js';
 import { readCompletionRequest } from './read-completion-request.js';
-import { chatAnswerSchema, chatChunkSchema, completionAnswerSchema, errorSchema } from './response-schemas.js';
+import { chatAnswerSchema, chatChunkSchema, completionAnswerSchema } from './response-schemas.js';
 import { streamAnswer } from './stream-answer.js';
 
 /** OpenAI's path, then those that Tokasaurus has used for chats with cartridges. */
@@ -121,7 +122,7 @@ function answerRoute<T extends z.ZodType>(
         },
         content: { 'application/json': { schema: answer }, 'text/event-stream': { schema: chunk } },
       },
-      default: { description: 'A refusal or a failure.', content: { 'application/json': { schema: errorSchema } } },
+      default: refused,
     },
   });
 }

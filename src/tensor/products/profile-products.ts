@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
-import { writeJsonAtomic } from '../../core/files.js';
+import { keptOr } from '../../core/json-cache.js';
 import { ENGINE_VERSION, type Engine } from '../../native/engine.js';
 import { findOneDnn, type OneDnnSearch } from '../../native/onednn/library.js';
 import { type ProductCandidate, type ProductsSpeed, ProductTrial, type WeightTypeName } from './product-trial.js';
@@ -34,12 +33,7 @@ export async function profileProducts(engine: Engine, options: ProductsProfileOp
   const search = findOneDnn();
   const { inputs, outputs, cachePath } = options;
   const key = [cpus()[0]?.model, ENGINE_VERSION.ggml, describeSearch(search), inputs, outputs].join('|');
-  const cache = await readCache(cachePath);
-  const known = cache[key];
-  if (known) return known;
-  const profile = await measureProducts(engine, search, inputs, outputs);
-  if (cachePath !== undefined) await writeJsonAtomic(cachePath, { ...cache, [key]: profile });
-  return profile;
+  return keptOr(cachePath, key, () => measureProducts(engine, search, inputs, outputs));
 }
 
 function describeSearch(search: OneDnnSearch): string {
@@ -81,14 +75,4 @@ async function measureProducts(engine: Engine, search: OneDnnSearch, inputs: num
   const measured = trials.map((trial) => trial.speed);
   for (const trial of trials) trial.dispose();
   return { oneDnn: search.state === 'found' ? search.library.version : undefined, problem, measured };
-}
-
-async function readCache(path: string | undefined): Promise<Record<string, ProductsProfile>> {
-  if (path === undefined) return {};
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch {
-    // A missing or damaged cache only costs the measurement again.
-    return {};
-  }
 }

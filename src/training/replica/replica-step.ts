@@ -1,10 +1,10 @@
-import { throwIfAborted } from '../../core/errors.js';
 import type { FrozenModel } from '../../models/frozen-model.js';
 import { chooseDevice, createBackend } from '../../native/devices.js';
 import type { GgmlBackend } from '../../native/handles.js';
 import { type AdamSettings, DEFAULT_ADAM } from '../../tensor/adam.js';
 import { NativeMemory } from '../../tensor/native-memory.js';
 import type { ProductsChoice } from '../../tensor/products/open-products.js';
+import { deal, settled } from '../deal.js';
 import type { MemoryPlan } from '../memory-plan.js';
 import type { Pack } from '../pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from '../step-options.js';
@@ -190,17 +190,13 @@ class Team {
   }
 
   /** Losses of units, in their order. */
-  async run(units: readonly ReplicaUnit[], wantsGradient: boolean, signal: AbortSignal | undefined): Promise<Float64Array> {
-    const losses = new Float64Array(units.length);
-    await settled(
-      this.#threads.map(async (thread, first) => {
-        for (let index = first; index < units.length; index += this.#threads.length) {
-          throwIfAborted(signal);
-          losses[index] = (await thread.request('run', { unit: units[index]!, wantsGradient })).loss;
-        }
-      }),
+  run(units: readonly ReplicaUnit[], wantsGradient: boolean, signal: AbortSignal | undefined): Promise<Float64Array> {
+    return deal(
+      this.#threads,
+      units,
+      async (thread, unit) => (await thread.request('run', { unit, wantsGradient })).loss,
+      signal,
     );
-    return losses;
   }
 
   /** Memory is freed when the workers have ended. */
@@ -230,13 +226,4 @@ class Team {
     this.#memories.push(memory);
     return memory;
   }
-}
-
-/** All results, or the first failure once nothing runs any more. */
-async function settled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const outcomes = await Promise.allSettled(promises);
-  return outcomes.map((outcome) => {
-    if (outcome.status === 'rejected') throw outcome.reason;
-    return outcome.value;
-  });
 }

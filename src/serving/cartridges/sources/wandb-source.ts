@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CartridgesError } from '../../../core/errors.js';
+import { tryParse } from '../../../core/json.js';
 import { downloadBlob } from '../../../models/hub/download-blob.js';
 import { bodyPieces, HubClient } from '../../../models/hub/hub-client.js';
 import { checkInnerPath, type RepositoryFile } from '../../../models/hub/repository.js';
@@ -109,7 +110,7 @@ async function query(
   const text = await readBounded(response);
   if (response.status === 429 || response.status >= 500) throw new TransientFailure(`${host} answered ${response.status}`);
   if (!response.ok) throw failed(`${host} answered ${response.status}`);
-  const parsed = answerSchema.safeParse(parseJson(text));
+  const parsed = answerSchema.safeParse(tryParse(text));
   if (parsed.success) return parsed.data;
   throw failed(`${host} sent an answer that cannot be used`, parsed.error);
 }
@@ -123,14 +124,6 @@ async function readBounded(response: Response): Promise<string> {
     pieces.push(piece);
   }
   return Buffer.concat(pieces).toString('utf8');
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function failed(message: string, cause?: unknown): CartridgesError {

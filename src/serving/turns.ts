@@ -1,4 +1,4 @@
-import { CartridgesError } from '../../core/errors.js';
+import { CartridgesError } from '../core/errors.js';
 
 /** Runs work one after the other, in the order of the calls. */
 export class Turns {
