@@ -14,7 +14,7 @@ import { packageRoot } from '../src/core/package.js';
 import { Random } from '../src/core/random.js';
 import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
-import { buildLlamaServer, findLlamaServer } from './peers/llama-server-binary.js';
+import { LLAMA_SERVER, startLlamaServer } from './peers/start-llama-server.js';
 import { BENCH_OPTIONS } from './support/bench-options.js';
 import { randomCartridge } from './support/cartridge-of.js';
 import { type AnswersTogether, answerTogether, type UserRequest } from './support/http-users.js';
@@ -32,7 +32,6 @@ const NEW_TOKENS = 64;
 const TURN_TOKENS = 192;
 const CARTRIDGE_TOKENS = 384;
 const FIT_BYTES = 2 ** 30;
-const RIVAL = 'llama-server';
 const MODEL_NAME = 'bench';
 const CARTRIDGE_NAME = 'text';
 
@@ -47,9 +46,8 @@ const machine = describeMachine();
 const model = options.model ?? findRealModel();
 const cases: BenchCase[] = [];
 if (model !== undefined) {
-  const rival = findLlamaServer() ?? (await buildLlamaServer());
-  if (options.only !== 'corpus') cases.push(...(await measureShortPrompts(model, rival)));
-  if (options.only !== 'short') cases.push(...(await measureCorpus(model, rival)));
+  if (options.only !== 'corpus') cases.push(...(await measureShortPrompts(model)));
+  if (options.only !== 'short') cases.push(...(await measureCorpus(model)));
 }
 const notes = [
   `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${options.threads} threads each`,
@@ -59,7 +57,7 @@ const skipped = model === undefined ? { skipped: REAL_MODEL_ABSENT } : {};
 printReport({ name: 'serving', machine, cases, notes, ...skipped }, options.json);
 process.exit(0);
 
-async function measureShortPrompts(modelPath: string, rivalPath: string): Promise<BenchCase[]> {
+async function measureShortPrompts(modelPath: string): Promise<BenchCase[]> {
   const cells = Math.max(...SHORT_USERS) * TURN_TOKENS;
   const random = new Random(1);
   const found: BenchCase[] = [];
@@ -67,13 +65,13 @@ async function measureShortPrompts(modelPath: string, rivalPath: string): Promis
     // Nobody repeats a prompt, so that no server can answer from what it has read before.
     const requests = () => Array.from({ length: users }, () => shortRequest(random.integer(1_000_000)));
     const title = `${users} user${users === 1 ? '' : 's'}, short prompt`;
-    const servers = await startBoth(modelPath, rivalPath, { cells, users });
+    const servers = await startBoth(modelPath, { cells, users });
     found.push(...(await compare(title, servers, { ours: requests, rival: requests })));
   }
   return found;
 }
 
-async function measureCorpus(modelPath: string, rivalPath: string): Promise<BenchCase[]> {
+async function measureCorpus(modelPath: string): Promise<BenchCase[]> {
   const session = await ModelSession.open({ model: modelPath, threads: Number(options.threads) });
   const folder = await mkdtemp(join(tmpdir(), 'cartridges-bench-'));
   try {
@@ -86,7 +84,7 @@ async function measureCorpus(modelPath: string, rivalPath: string): Promise<Benc
     await engine.dispose();
     const found: BenchCase[] = [];
     for (const users of CORPUS_USERS) {
-      const servers = await startBoth(modelPath, rivalPath, { cells: users * (textTokens + TURN_TOKENS), users, cartridgePath });
+      const servers = await startBoth(modelPath, { cells: users * (textTokens + TURN_TOKENS), users, cartridgePath });
       const random = new Random(2);
       const ask = (context: Partial<UserRequest>, before: UserRequest['messages']) => () =>
         Array.from({ length: users }, () => ({ ...shortRequest(random.integer(1_000_000), before), ...context }));
@@ -113,7 +111,13 @@ function cacheCases(title: string, { users, textTokens, kvBytesPerToken }: Recor
   const full = (textTokens! + TURN_TOKENS) * kvBytesPerToken!;
   return [
     comparison(
-      { case: `${title}: KV cache a user, by shape`, unit: 'bytes', ours: own + shared / users!, rival: full, rivalName: RIVAL },
+      {
+        case: `${title}: KV cache a user, by shape`,
+        unit: 'bytes',
+        ours: own + shared / users!,
+        rival: full,
+        rivalName: LLAMA_SERVER,
+      },
       'lower',
     ),
     comparison({
@@ -121,7 +125,7 @@ function cacheCases(title: string, { users, textTokens, kvBytesPerToken }: Recor
       unit: 'users',
       ours: Math.floor((FIT_BYTES - shared) / own),
       rival: Math.floor(FIT_BYTES / full),
-      rivalName: RIVAL,
+      rivalName: LLAMA_SERVER,
     }),
   ];
 }
@@ -138,10 +142,11 @@ interface Load {
   cartridgePath?: string;
 }
 
-async function startBoth(modelPath: string, rivalPath: string, load: Load): Promise<Servers> {
+async function startBoth(modelPath: string, load: Load): Promise<Servers> {
   const ours = await ServerProcess.start(await ourServer(modelPath, load));
   try {
-    return { ours, rival: await ServerProcess.start(await rivalServer(modelPath, rivalPath, load)) };
+    const { cells, users: slots } = load;
+    return { ours, rival: await startLlamaServer({ modelPath, threads: Number(options.threads), cells, slots }) };
   } catch (error) {
     await ours.stop();
     throw error;
@@ -158,19 +163,6 @@ async function ourServer(modelPath: string, { cells, users, cartridgePath }: Loa
     command: [...start, '--model', modelPath, '--model-name', MODEL_NAME, '--port', port, ...sizes, ...cartridge] as const,
     url: `http://127.0.0.1:${port}`,
     readyPath: '/ready',
-    startSeconds: 120,
-  };
-}
-
-async function rivalServer(modelPath: string, rivalPath: string, { cells, users }: Load) {
-  const port = String(await freePort());
-  const threads = ['--threads', options.threads, '--threads-batch', options.threads];
-  const sizes = ['--ctx-size', String(cells), '--parallel', String(users), '--flash-attn', 'on'];
-  return {
-    name: RIVAL,
-    command: [rivalPath, '--model', modelPath, '--host', '127.0.0.1', '--port', port, ...threads, ...sizes] as const,
-    url: `http://127.0.0.1:${port}`,
-    readyPath: '/health',
     startSeconds: 120,
   };
 }
@@ -198,8 +190,8 @@ async function compare(title: string, servers: Servers, requests: Requests): Pro
   const middle = (side: keyof Servers, figure: keyof AnswersTogether) => median(runs[side].map((run) => run[figure]));
   const figures = (figure: keyof AnswersTogether) => ({ ours: middle('ours', figure), rival: middle('rival', figure) });
   return [
-    comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures('tokensPerSecond'), rivalName: RIVAL }),
-    comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs'), rivalName: RIVAL }, 'lower'),
+    comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures('tokensPerSecond'), rivalName: LLAMA_SERVER }),
+    comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs'), rivalName: LLAMA_SERVER }, 'lower'),
   ];
 }
 

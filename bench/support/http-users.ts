@@ -8,14 +8,15 @@ export interface UserRequest {
 }
 
 export interface AnswersTogether {
-  /** New tokens of all users a second, from the first token of the last user on. */
+  /** New tokens of all users a second, from the first token of the last user on; a piece of a stream is taken for a token. */
   tokensPerSecond: number;
   /** Until the last user has his first token. */
   firstTokenMs: number;
 }
 
 interface Answer {
-  firstTokenMs: number;
+  /** When each piece of text came. */
+  pieceMs: number[];
   tokens: number;
 }
 
@@ -27,9 +28,10 @@ export async function answerTogether(url: string, requests: readonly UserRequest
   const started = performance.now();
   const answers = await Promise.all(requests.map((request) => answerOne(url, request, started)));
   const totalMs = performance.now() - started;
-  const firstTokenMs = Math.max(...answers.map((answer) => answer.firstTokenMs));
-  const tokens = answers.reduce((sum, answer) => sum + answer.tokens - 1, 0);
-  return { tokensPerSecond: (tokens * 1000) / (totalMs - firstTokenMs), firstTokenMs };
+  const firstTokenMs = Math.max(...answers.map(({ pieceMs }) => pieceMs[0]!));
+  // Those who began early have made tokens by then, which count for no server.
+  const later = answers.flatMap(({ pieceMs }) => pieceMs).filter((ms) => ms > firstTokenMs).length;
+  return { tokensPerSecond: (later * 1000) / (totalMs - firstTokenMs), firstTokenMs };
 }
 
 async function answerOne(url: string, { model, messages, maxTokens }: UserRequest, started: number): Promise<Answer> {
@@ -47,11 +49,12 @@ async function answerOne(url: string, { model, messages, maxTokens }: UserReques
     }),
   });
   if (!response.ok || !response.body) throw new Error(`${response.status}: ${(await response.text()).slice(0, 500)}`);
-  const answer: Answer = { firstTokenMs: 0, tokens: 0 };
+  const answer: Answer = { pieceMs: [], tokens: 0 };
   const parser = createParser({ onEvent: ({ data }) => readEvent(data, answer, started) });
   const decoder = new TextDecoder();
   for await (const bytes of response.body) parser.feed(decoder.decode(bytes, { stream: true }));
   if (answer.tokens !== maxTokens) throw new Error(`an answer has ${answer.tokens} tokens where ${maxTokens} were asked for`);
+  if (answer.pieceMs.length === 0) throw new Error('an answer came without text');
   return answer;
 }
 
@@ -59,6 +62,6 @@ function readEvent(data: string, answer: Answer, started: number): void {
   if (data === '[DONE]') return;
   const { choices, usage, error } = JSON.parse(data);
   if (error) throw new Error(error.message);
-  if (choices?.[0]?.delta?.content) answer.firstTokenMs ||= performance.now() - started;
+  if (choices?.[0]?.delta?.content) answer.pieceMs.push(performance.now() - started);
   if (usage) answer.tokens = usage.completion_tokens;
 }
