@@ -6,16 +6,21 @@ import { createSources } from './cartridges/sources/create-sources.js';
 import { namedCartridges } from './named-cartridges.js';
 import type { OpenedModel } from './open-served-model.js';
 
+/** Where the cartridges of a server lie that were not named. */
+export function cartridgeFolderOf({ dataFolder, cartridgeFolder }: Settings['serving']): string {
+  return cartridgeFolder ?? join(dataFolder, 'cartridges');
+}
+
 /** Opens the library of a server: the named cartridges, those in its folder, and where others may come from. */
 export function openServedCartridges(
   { session, model }: OpenedModel,
   serving: Settings['serving'],
   { onProgress }: RunOptions,
 ): Promise<ServedCartridges> {
-  const { dataFolder, cartridgeFolder, sources, wandbEntity, wandbProject, allowQuantization } = serving;
+  const { sources, wandbEntity, wandbProject, allowQuantization } = serving;
   const { maxUploadBytes: maxFileBytes, uploadSeconds } = serving;
   return openCartridgeLibrary({
-    folder: cartridgeFolder ?? join(dataFolder, 'cartridges'),
+    folder: cartridgeFolderOf(serving),
     engine: model.engine,
     session,
     files: namedCartridges(serving),

@@ -9,6 +9,7 @@ import { DEFAULT_BATCH_LIMITS } from './batches/batch-limits.js';
 import { type Batches, openBatches } from './batches/open-batches.js';
 import type { Caller } from './caller.js';
 import { cartridgeAdminRoutes } from './cartridges/admin-routes.js';
+import { claimFolders } from './claim-folders.js';
 import { createGuards, type Guards } from './guards.js';
 import type { Readiness } from './health.js';
 import { isLoopback } from './http/host-names.js';
@@ -16,7 +17,7 @@ import { HttpServer } from './http/http-server.js';
 import type { RequestLogEntry } from './http/track-request.js';
 import { createDispatch } from './local-dispatch.js';
 import type { MemoryPlan } from './memory-plan.js';
-import { openServedCartridges } from './open-served-cartridges.js';
+import { cartridgeFolderOf, openServedCartridges } from './open-served-cartridges.js';
 import { openServedModel, type ServingSettings } from './open-served-model.js';
 import { DEFAULT_ANSWER_LIMITS } from './openai/answer-limits.js';
 import { openaiRoutes } from './openai/routes.js';
@@ -41,8 +42,8 @@ export interface RunningServer {
 const SYNCHRONOUS_BATCH_PATHS = ['/custom/synchronous-batch-completions', '/custom/cartridge/synchronous-batch-completions'];
 
 /**
- * Starts a server. Throws `INVALID_OPTION` for an address beyond this machine without keys, and for an address that is taken;
- * else what opening the keys, the model, the cartridges and the cache throws.
+ * Starts a server. Throws `INVALID_OPTION` for an address beyond this machine without keys, and for an address or a folder that is
+ * taken; else what opening the keys, the model, the cartridges and the cache throws.
  */
 export async function startServer(settings: ServingSettings, run: ServeOptions = {}): Promise<RunningServer> {
   const closing: (() => Promise<void>)[] = [];
@@ -66,6 +67,7 @@ async function start(
   const { serving } = settings;
   if (serving.keys === undefined && !isLoopback(serving.host)) throw needsKeys(serving.host);
   const keys = serving.keys === undefined ? undefined : await KeyRing.open(serving.keys, warningsOf(run));
+  closing.push(await claimFolders({ ...serving, cartridgeFolder: cartridgeFolderOf(serving) }));
   const opened = await openServedModel(settings, run);
   closing.push(() => opened.session.dispose());
   const library = await openServedCartridges(opened, serving, run);
