@@ -30,7 +30,10 @@ test('a folder of data or of cartridges belongs to one server, until that gives 
   expect((await readdir(root, { recursive: true })).toSorted()).toEqual(['cartridges', 'data', 'other']);
 });
 
-test.runIf(process.platform === 'linux')('what a killed server left is taken over, also when another process has its id', async () => {
-  await writeFile(join(dataFolder, '.server.lock'), `${process.pid} another-boot 1\n`);
-  await (await claimFolders({ dataFolder, cartridgeFolder }))();
-});
+test.runIf(process.platform === 'linux')(
+  'what a killed server left is taken over, also when another process has its id',
+  async () => {
+    await writeFile(join(dataFolder, '.server.lock'), `${process.pid} another-boot 1\n`);
+    await (await claimFolders({ dataFolder, cartridgeFolder }))();
+  },
+);

@@ -10,6 +10,7 @@ import { type Batches, openBatches } from './batches/open-batches.js';
 import type { Caller } from './caller.js';
 import { cartridgeAdminRoutes } from './cartridges/admin-routes.js';
 import { claimFolders } from './claim-folders.js';
+import { engineReadiness } from './engine-readiness.js';
 import { createGuards, type Guards } from './guards.js';
 import type { Readiness } from './health.js';
 import { isLoopback } from './http/host-names.js';
@@ -87,6 +88,7 @@ async function start(
     bodyLimits: serving,
     timeLimits: serving,
     readiness: () => readiness,
+    engineReadiness: engineReadiness(model.engine),
     ...(run.onLog && { onLog: run.onLog }),
   });
   const http = await HttpServer.listen({ ...serving, fetch: app.fetch });
