@@ -5,6 +5,7 @@ import { openCartridgeLibrary, type ServedCartridges } from './cartridges/open-c
 import { createSources } from './cartridges/sources/create-sources.js';
 import { namedCartridges } from './named-cartridges.js';
 import type { OpenedModel } from './open-served-model.js';
+import { libraryLimits } from './settable-limits.js';
 
 /** Where the cartridges of a server lie that were not named. */
 export function cartridgeFolderOf({ dataFolder, cartridgeFolder }: Settings['serving']): string {
@@ -18,7 +19,6 @@ export function openServedCartridges(
   { onProgress }: RunOptions,
 ): Promise<ServedCartridges> {
   const { sources, wandbEntity, wandbProject, allowQuantization } = serving;
-  const { maxUploadBytes: maxFileBytes, uploadSeconds } = serving;
   return openCartridgeLibrary({
     folder: cartridgeFolderOf(serving),
     engine: model.engine,
@@ -26,7 +26,7 @@ export function openServedCartridges(
     files: namedCartridges(serving),
     sources: createSources(sources, { wandbEntity, wandbProject }),
     allowQuantization,
-    limits: { maxFileBytes, uploadSeconds, downloadSeconds: uploadSeconds },
+    limits: libraryLimits(serving),
     ...(onProgress && { onProgress }),
   });
 }

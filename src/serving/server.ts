@@ -5,7 +5,6 @@ import type { RunOptions } from '../core/progress.js';
 import { createApp } from './app.js';
 import { LOCAL_CALLER } from './auth/authenticate.js';
 import { KeyRing } from './auth/key-ring.js';
-import { DEFAULT_BATCH_LIMITS } from './batches/batch-limits.js';
 import { type Batches, openBatches } from './batches/open-batches.js';
 import type { Caller } from './caller.js';
 import { cartridgeAdminRoutes } from './cartridges/admin-routes.js';
@@ -20,9 +19,9 @@ import { createDispatch } from './local-dispatch.js';
 import type { MemoryPlan } from './memory-plan.js';
 import { cartridgeFolderOf, openServedCartridges } from './open-served-cartridges.js';
 import { openServedModel, type ServingSettings } from './open-served-model.js';
-import { DEFAULT_ANSWER_LIMITS } from './openai/answer-limits.js';
 import { openaiRoutes } from './openai/routes.js';
 import type { ServerEnv } from './server-env.js';
+import { answerLimits, batchLimits } from './settable-limits.js';
 
 export interface ServeOptions extends RunOptions {
   /** Told of every request when it is over. */
@@ -75,7 +74,7 @@ async function start(
   closing.push(() => library.close());
   const { model, plan } = opened;
   const guards = createGuards(serving, keys, model.engine);
-  const openai = openaiRoutes({ model, library, observer: guards.meter, limits: DEFAULT_ANSWER_LIMITS });
+  const openai = openaiRoutes({ model, library, observer: guards.meter, limits: answerLimits(serving) });
   const batches = await openServedBatches(settings, openai, guards, keys, run);
   closing.push(() => batches.close());
   let readiness: Readiness = { ready: true };
@@ -109,7 +108,7 @@ function openServedBatches(
 ): Promise<Batches> {
   return openBatches({
     folder: join(serving.dataFolder, 'batches'),
-    limits: { ...DEFAULT_BATCH_LIMITS, concurrentRequests: serving.batchRequests, retentionDays: serving.retentionDays },
+    limits: batchLimits(serving),
     dispatch: createDispatch(openai, rates),
     callerOf: (scope) => (keys ? keys.holderOf(scope) : localCallerOf(scope)),
     whenAllowed: (scope, signal) => rates.whenAllowed(scope, signal),
