@@ -55,7 +55,7 @@ export async function fileBytes(cartridge: Cartridge): Promise<Buffer> {
 }
 
 export function callerOf(scope: string, ids: readonly string[] | 'all', isAdmin = false): Caller {
-  return { scope, isAdmin, mayUse: (id) => ids === 'all' || ids.includes(id) };
+  return { scope, isAdmin, mayUse: (id) => ids === 'all' || ids.includes(id), ...(ids !== 'all' && { names: new Set(ids) }) };
 }
 
 export const ADMIN: Caller = callerOf('admin', 'all', true);
