@@ -158,6 +158,16 @@ export class InferenceEngine {
     return { cells: this.contextTokens, ...this.#scheduler.usage };
   }
 
+  /** Why the engine could not be started anew after a failure; requests fail with this `ENGINE_DOWN` until it can. */
+  get failure(): CartridgesError | undefined {
+    return this.#scheduler.failure;
+  }
+
+  /** Tries again to start the engine anew where that has failed; every request tries it too. */
+  revive(): void {
+    this.#scheduler.revive();
+  }
+
   /**
    * New tokens as they come. The request is queued by this call, not by the first iteration; leaving the loop cancels it.
    * Throws `CONTEXT_OVERFLOW` when it can never fit, `INVALID_OPTION` and `INVALID_INPUT` for wrong values.
@@ -179,7 +189,7 @@ export class InferenceEngine {
     }.call(this);
   }
 
-  /** The whole answer. Rejects as {@link generate} throws, and with `CANCELLED` or `ENGINE_FAILURE`. */
+  /** The whole answer. Rejects as {@link generate} throws, and with `CANCELLED`, `ENGINE_FAILURE` or `ENGINE_DOWN`. */
   complete(request: GenerationRequest): Promise<Completion> {
     return new Promise((resolve, reject) => {
       this.#submit(request, { end: resolve, fail: reject });

@@ -11,7 +11,7 @@ const MAX_PENALTY = 2;
 
 /**
  * Chooses the next token of one request from its logits. Temperature comes first, then top-k, top-p and min-p. Its random
- * numbers are its own, one a token: what it draws does not depend on the requests beside it.
+ * numbers are its own, one a draw: what it draws does not depend on the requests beside it.
  */
 export class Sampler {
   readonly #scale: number;
@@ -36,13 +36,17 @@ export class Sampler {
     return this.#scale === Number.POSITIVE_INFINITY;
   }
 
+  /** Leaves tokens out that are not probable enough. */
+  get isFiltered(): boolean {
+    return this.#topK > 0 || this.#topP < 1 || this.#minP > 0;
+  }
+
   /** The next token. `candidates` hold at least the best one; they may be filled anew. */
   choose(logits: Float32Array, candidates: TopCandidates): number {
     const best = candidates.ids[0] as number;
     if (this.isGreedy) return best;
     const draw = this.#random.uniform();
-    const filtered = this.#topK > 0 || this.#topP < 1 || this.#minP > 0;
-    return filtered ? this.#chooseFiltered(logits, candidates, draw) : this.#chooseAny(logits, candidates, draw);
+    return this.isFiltered ? this.#chooseFiltered(logits, candidates, draw) : this.#chooseAny(logits, candidates, draw);
   }
 
   #chooseAny(logits: Float32Array, candidates: TopCandidates, draw: number): number {

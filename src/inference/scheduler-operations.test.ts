@@ -168,7 +168,7 @@ class World {
 
   preload(): void {
     const cartridge = this.cartridges[this.random.integer(4)]!;
-    const expected = ['CONTEXT_OVERFLOW', 'CANCELLED', 'INTERNAL'];
+    const expected = ['CONTEXT_OVERFLOW', 'CANCELLED', 'ENGINE_DOWN', 'INTERNAL'];
     this.scheduler.preloadCartridge(cartridge).catch(({ code }) => expect(expected).toContain(code));
   }
 
@@ -197,7 +197,7 @@ class World {
       await this.scheduler.loadCartridge(this.pinned);
       return true;
     } catch (error) {
-      expect(error).toMatchObject({ code: expect.stringMatching('CONTEXT_OVERFLOW|INTERNAL') });
+      expect(error).toMatchObject({ code: expect.stringMatching('CONTEXT_OVERFLOW|ENGINE_DOWN|INTERNAL') });
       return false;
     }
   }

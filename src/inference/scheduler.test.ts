@@ -298,12 +298,15 @@ it.each([false, true])('fails what runs when a decode fails, starts anew and goe
   expect(await works[0]!.done).toMatchObject(failure);
   expect(await works[1]!.done).toMatchObject(failure);
   // The new context could not be made: what waited for it is told so.
-  expect(await works[2]!.done).toMatchObject({ message: expect.stringContaining('no memory for a context') });
+  const down = { code: 'ENGINE_DOWN', message: expect.stringContaining('no memory for a context') };
+  expect(await works[2]!.done).toMatchObject(down);
+  expect(scheduler.failure).toMatchObject(down);
   const later = new PlannedWork(plan, cartridges);
   scheduler.submit(later);
   expect(await later.done).toBe('finished');
   expect(later.generated).toEqual(expectedTokens(plan, cartridges));
   expect(context.rebuilds).toBe(2);
+  expect(scheduler.failure).toBeUndefined();
   await scheduler.unloadCartridge(cartridges[0]!);
   await scheduler.whenIdle();
   expect(scheduler.usage).toMatchObject({ requestCells: 0, cartridgeCells: 0, running: 0, waiting: 0 });

@@ -75,6 +75,7 @@ export class Scheduler {
   #isAwake = false;
   #onWake: (() => void) | undefined;
   #isBroken = false;
+  #failure: CartridgesError | undefined;
   #closed = false;
 
   constructor(context: SequenceContext, limits: SchedulerLimits) {
@@ -96,6 +97,16 @@ export class Scheduler {
   get usage(): SchedulerUsage {
     const residentCartridges = this.#cache.residentCartridges.size;
     return { ...this.#cache.usage, running: this.#runs.length, waiting: this.#waiting.requests, residentCartridges };
+  }
+
+  /** Why the context could not be made anew after a failed decode (`ENGINE_DOWN`); undefined when it could, or never had to. */
+  get failure(): CartridgesError | undefined {
+    return this.#failure;
+  }
+
+  /** Tries again to make the context anew where that has failed; whatever is submitted tries it too. */
+  revive(): void {
+    if (this.#failure && !this.#closed) void this.#soon(() => true);
   }
 
   isResident(cartridge: CartridgeRows): boolean {
@@ -343,8 +354,14 @@ export class Scheduler {
   }
 
   async #rebuild(): Promise<void> {
-    await this.#cache.rebuild();
+    try {
+      await this.#cache.rebuild();
+    } catch (thrown) {
+      this.#failure = engineDown(toCartridgesError(thrown));
+      throw this.#failure;
+    }
     this.#isBroken = false;
+    this.#failure = undefined;
   }
 
   #advance(run: SequenceRun): void {
@@ -373,6 +390,13 @@ export class Scheduler {
     for (const run of this.#runs) this.#failRun(run, error);
     for (const entry of this.#waiting.remove(() => true)) entry.fail(error);
   }
+}
+
+function engineDown(cause: CartridgesError): CartridgesError {
+  return new CartridgesError('ENGINE_DOWN', `the engine failed and could not be started anew: ${cause.message}`, {
+    hint: 'free some memory; the next request tries again',
+    cause,
+  });
 }
 
 function cancelled(): CartridgesError {

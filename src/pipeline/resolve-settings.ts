@@ -126,7 +126,7 @@ function readText(text: string, schema: z.ZodType): unknown {
 }
 
 /** What no single setting can say. */
-function checkTogether({ training, synthesis }: Settings, origins: ReadonlyMap<string, string>): void {
+function checkTogether({ training, synthesis, serving }: Settings, origins: ReadonlyMap<string, string>): void {
   const fail = (path: string, problem: string): never => {
     throw new CartridgesError('INVALID_OPTION', `${origins.get(path) ?? 'the defaults'}: ${path} ${problem}`);
   };
@@ -139,6 +139,10 @@ function checkTogether({ training, synthesis }: Settings, origins: ReadonlyMap<s
   const { chunkMinTokens, chunkMaxTokens } = synthesis;
   if (chunkMinTokens !== undefined && chunkMaxTokens !== undefined && chunkMinTokens > chunkMaxTokens) {
     fail('synthesis.chunkMinTokens', `is larger than synthesis.chunkMaxTokens (${chunkMaxTokens})`);
+  }
+  if (serving.maxChoices > serving.maxAnswers) {
+    const path = origins.has('serving.maxChoices') ? 'serving.maxChoices' : 'serving.maxAnswers';
+    fail(path, `leaves more answers to one prompt (${serving.maxChoices}) than to a request (${serving.maxAnswers})`);
   }
 }
 

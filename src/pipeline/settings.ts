@@ -119,6 +119,26 @@ const servingSettings = z.strictObject({
   queueSize: z.int().min(0).max(100_000).default(128).describe('requests that may wait; more are refused with 429'),
   keyConcurrency: count.max(100_000).default(64).describe('requests of one key at a time, unless the key says otherwise'),
   keyTokensPerMinute: count.optional().describe('tokens a minute of one key, unless the key says otherwise'),
+  maxChoices: count.max(256).default(16).describe('answers to one prompt, `n` of a request'),
+  maxAnswers: count.max(4096).default(64).describe('answers to all prompts of a request'),
+  maxMessages: count.max(100_000).default(1024).describe('messages of a chat'),
+  maxPromptBytes: count
+    .max(1 << 28)
+    .default(512 << 10)
+    .describe('UTF-8 bytes of all texts of a request; nothing else runs while they become tokens'),
+  maxPromptTokens: count
+    .max(1 << 24)
+    .default(1 << 18)
+    .describe('token ids of all prompts that come as ids'),
+  defaultAnswerTokens: count
+    .max(1 << 20)
+    .default(1024)
+    .describe('longest answer of a request that does not say how long it may be'),
+  slowClientSeconds: count.max(3600).default(30).describe('how long the reader of a stream may take nothing'),
+  maxUnreadTokens: count
+    .max(1 << 20)
+    .default(8192)
+    .describe('tokens that the reader of a stream may be behind'),
   maxBodyBytes: count
     .max(1 << 30)
     .default(16 << 20)
@@ -127,6 +147,23 @@ const servingSettings = z.strictObject({
     .max(2 ** 40)
     .default(2 ** 32)
     .describe('largest file that is uploaded'),
+  maxUploads: count.max(1000).default(4).describe('uploads of cartridges at the same time'),
+  maxCartridges: count.max(1_000_000).default(10_000).describe('cartridges that the server keeps'),
+  maxCartridgeBytes: count
+    .max(2 ** 50)
+    .default(256 * 2 ** 30)
+    .describe('all files in the folder of cartridges together'),
+  maxBatchFileBytes: count
+    .max(2 ** 32)
+    .default(200 << 20)
+    .describe('largest file of requests for a batch'),
+  maxBatchRequests: count.max(10_000_000).default(50_000).describe('requests of one batch'),
+  maxUnfinishedBatches: count.max(10_000).default(32).describe('batches of one key that are not finished'),
+  maxKeyFiles: count.max(1_000_000).default(1000).describe('uploaded files of one key'),
+  maxKeyBytes: count
+    .max(2 ** 50)
+    .default(8 * 2 ** 30)
+    .describe('all files of one key, with what its batches have written'),
   batchRequests: count.max(256).default(8).describe('requests of batches that are answered at the same time, beside all others'),
   retentionDays: count.max(3650).default(30).describe('how long uploaded files, batches and their results are kept'),
   requestSeconds: count.max(86_400).default(600).describe('longest time of a request with its answer'),

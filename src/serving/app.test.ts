@@ -29,11 +29,13 @@ const JSON_TYPE = { 'content-type': 'application/json' };
 
 let log: RequestLogEntry[];
 let readiness: Readiness;
+let engine: Readiness;
 /** Lets the answer of `/stream` go on. */
 let finishStream: () => void;
 beforeEach(() => {
   log = [];
   readiness = { ready: true };
+  engine = { ready: true };
 });
 
 const echo = createRoute({
@@ -87,6 +89,7 @@ function createTestApp(parts: Partial<AppParts> = {}) {
     lifetimes: new RequestLifetimes(),
     metrics: new ServerMetrics(() => idle),
     readiness: () => readiness,
+    engineReadiness: () => engine,
     onLog: (entry) => log.push(entry),
     ...parts,
   });
@@ -256,6 +259,14 @@ test('a server that stops says so, and takes nothing new', async () => {
   expect((await app.request('/health')).status).toBe(200);
   const refused = await app.request('/whoami');
   expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '5']);
+});
+
+test('an engine that cannot answer is told by /ready, and what needs none goes on', async () => {
+  const app = createTestApp();
+  engine = { ready: false, reason: 'the engine failed, and it cannot be started anew' };
+  const ready = await app.request('/ready');
+  expect([ready.status, await ready.json()]).toEqual([503, { status: 'the engine failed, and it cannot be started anew' }]);
+  for (const path of ['/health', '/whoami']) expect((await app.request(path)).status).toBe(200);
 });
 
 test('requests are counted by route and status, not by path', async () => {

@@ -32,7 +32,10 @@ export interface AppParts {
   admission: Admission;
   lifetimes: RequestLifetimes;
   metrics: ServerMetrics;
+  /** Whether requests are let in. */
   readiness: () => Readiness;
+  /** Whether the engine can answer. While it cannot, it refuses what needs it by itself, and everything else goes on. */
+  engineReadiness: () => Readiness;
   onLog?: (entry: RequestLogEntry) => void;
 }
 
@@ -41,11 +44,11 @@ export interface AppParts {
  * the body, admission. A request without a key is refused before its body is read.
  */
 export function createApp(parts: AppParts): OpenAPIHono<ServerEnv> {
-  const { keys, metrics, readiness } = parts;
+  const { keys, metrics, readiness, engineReadiness } = parts;
   const app = createRouter();
   app.use(trackRequests(parts.lifetimes, parts.timeLimits, logTo(parts)), securityHeaders, guardOrigin(parts.origins));
   if (parts.origins.allowOrigins.length > 0) app.use(allowPages(parts.origins));
-  app.route('/', healthRoutes(readiness));
+  app.route('/', healthRoutes(readiness, engineReadiness));
   app.route(
     '/',
     documentationRoutes(() => openApiDocument(app)),

@@ -6,4 +6,6 @@ export interface Caller {
   readonly isAdmin: boolean;
   /** Whether the key may use a cartridge. One that it may not use is answered exactly like one that does not exist. */
   mayUse(cartridgeId: string): boolean;
+  /** The names of cartridges that it was given, if it was given names. */
+  readonly names?: ReadonlySet<string>;
 }

@@ -45,6 +45,7 @@ test.each<[unknown, number, string]>([
   [new CartridgesError('INVALID_CARTRIDGE', '/home/me/secret is damaged'), 500, 'internal'],
   [new CartridgesError('DISK_FULL', 'no space for /home/me/secret'), 507, 'disk_full'],
   [new CartridgesError('ENGINE_FAILURE', 'decode failed at /home/me/secret'), 500, 'engine_failure'],
+  [new CartridgesError('ENGINE_DOWN', 'no context for /home/me/secret'), 503, 'engine_down'],
   [new CartridgesError('OUT_OF_MEMORY', '/home/me/secret'), 503, 'out_of_memory'],
   [new CartridgesError('CANCELLED', '/home/me/secret'), 503, 'cancelled'],
   [new TypeError('cannot read /home/me/secret'), 500, 'internal'],

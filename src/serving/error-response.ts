@@ -41,10 +41,11 @@ const SHOWN: Partial<Record<ErrorCode, ErrorStatus>> = {
 };
 
 /** What the client reads in place of a message that is not for it. */
-const HIDDEN: Partial<Record<ErrorCode, { status: ErrorStatus; message: string }>> = {
+const HIDDEN: Partial<Record<ErrorCode, { status: ErrorStatus; message: string; retryAfterSeconds?: number }>> = {
   OUT_OF_MEMORY: { status: 503, message: 'the server has no memory left for this request' },
   DISK_FULL: { status: 507, message: "the server's disk is full" },
   ENGINE_FAILURE: { status: 500, message: 'the engine failed while it worked on this request; try again' },
+  ENGINE_DOWN: { status: 503, message: 'the engine failed and is not there again yet; try again later', retryAfterSeconds: 5 },
   CANCELLED: { status: 503, message: 'the request was cancelled before its answer was complete' },
 };
 

@@ -36,14 +36,17 @@ const readyRoute = createRoute({
   responses: { 200: json(stateSchema, 'They are'), 503: json(stateSchema, 'They are not; the status says why') },
 });
 
-/** `/ping`, `/health` and `/ready`, for everybody. */
-export function healthRoutes(readiness: () => Readiness): OpenAPIHono<ServerEnv> {
+/** `/ping`, `/health` and `/ready`, for everybody; `/ready` says the first reason why not of those that it is given. */
+export function healthRoutes(...conditions: readonly (() => Readiness)[]): OpenAPIHono<ServerEnv> {
   const router = createRouter();
   router.openapi(pingRoute, (context) => context.json({ message: 'pong' as const }, 200));
   router.openapi(healthRoute, (context) => context.json({ status: 'ok' }, 200));
   router.openapi(readyRoute, (context) => {
-    const state = readiness();
-    return state.ready ? context.json({ status: 'ready' }, 200) : context.json({ status: state.reason }, 503);
+    for (const condition of conditions) {
+      const state = condition();
+      if (!state.ready) return context.json({ status: state.reason }, 503);
+    }
+    return context.json({ status: 'ready' }, 200);
   });
   return router;
 }

@@ -5,6 +5,12 @@ import { openCartridgeLibrary, type ServedCartridges } from './cartridges/open-c
 import { createSources } from './cartridges/sources/create-sources.js';
 import { namedCartridges } from './named-cartridges.js';
 import type { OpenedModel } from './open-served-model.js';
+import { libraryLimits } from './settable-limits.js';
+
+/** Where the cartridges of a server lie that were not named. */
+export function cartridgeFolderOf({ dataFolder, cartridgeFolder }: Settings['serving']): string {
+  return cartridgeFolder ?? join(dataFolder, 'cartridges');
+}
 
 /** Opens the library of a server: the named cartridges, those in its folder, and where others may come from. */
 export function openServedCartridges(
@@ -12,16 +18,15 @@ export function openServedCartridges(
   serving: Settings['serving'],
   { onProgress }: RunOptions,
 ): Promise<ServedCartridges> {
-  const { dataFolder, cartridgeFolder, sources, wandbEntity, wandbProject, allowQuantization } = serving;
-  const { maxUploadBytes: maxFileBytes, uploadSeconds } = serving;
+  const { sources, wandbEntity, wandbProject, allowQuantization } = serving;
   return openCartridgeLibrary({
-    folder: cartridgeFolder ?? join(dataFolder, 'cartridges'),
+    folder: cartridgeFolderOf(serving),
     engine: model.engine,
     session,
     files: namedCartridges(serving),
     sources: createSources(sources, { wandbEntity, wandbProject }),
     allowQuantization,
-    limits: { maxFileBytes, uploadSeconds, downloadSeconds: uploadSeconds },
+    limits: libraryLimits(serving),
     ...(onProgress && { onProgress }),
   });
 }

@@ -5,11 +5,12 @@ import type { RunOptions } from '../core/progress.js';
 import { createApp } from './app.js';
 import { LOCAL_CALLER } from './auth/authenticate.js';
 import { KeyRing } from './auth/key-ring.js';
-import { DEFAULT_BATCH_LIMITS } from './batches/batch-limits.js';
 import { type Batches, openBatches } from './batches/open-batches.js';
 import { SYNCHRONOUS_BATCH_PATHS } from './batches/synchronous-routes.js';
 import type { Caller } from './caller.js';
 import { cartridgeAdminRoutes } from './cartridges/admin-routes.js';
+import { claimFolders } from './claim-folders.js';
+import { engineReadiness } from './engine-readiness.js';
 import { createGuards, type Guards } from './guards.js';
 import type { Readiness } from './health.js';
 import { isLoopback } from './http/host-names.js';
@@ -17,11 +18,11 @@ import { HttpServer } from './http/http-server.js';
 import type { RequestLogEntry } from './http/track-request.js';
 import { createDispatch } from './local-dispatch.js';
 import type { MemoryPlan } from './memory-plan.js';
-import { openServedCartridges } from './open-served-cartridges.js';
+import { cartridgeFolderOf, openServedCartridges } from './open-served-cartridges.js';
 import { openServedModel, type ServingSettings } from './open-served-model.js';
-import { DEFAULT_ANSWER_LIMITS } from './openai/answer-limits.js';
 import { openaiRoutes } from './openai/routes.js';
 import type { ServerEnv } from './server-env.js';
+import { answerLimits, batchLimits } from './settable-limits.js';
 
 export interface ServeOptions extends RunOptions {
   /** Told of every request when it is over. */
@@ -39,8 +40,8 @@ export interface RunningServer {
 }
 
 /**
- * Starts a server. Throws `INVALID_OPTION` for an address beyond this machine without keys, and for an address that is taken;
- * else what opening the keys, the model, the cartridges and the cache throws.
+ * Starts a server. Throws `INVALID_OPTION` for an address beyond this machine without keys, and for an address or a folder that is
+ * taken; else what opening the keys, the model, the cartridges and the cache throws.
  */
 export async function startServer(settings: ServingSettings, run: ServeOptions = {}): Promise<RunningServer> {
   const closing: (() => Promise<void>)[] = [];
@@ -64,13 +65,14 @@ async function start(
   const { serving } = settings;
   if (serving.keys === undefined && !isLoopback(serving.host)) throw needsKeys(serving.host);
   const keys = serving.keys === undefined ? undefined : await KeyRing.open(serving.keys, warningsOf(run));
+  closing.push(await claimFolders({ ...serving, cartridgeFolder: cartridgeFolderOf(serving) }));
   const opened = await openServedModel(settings, run);
   closing.push(() => opened.session.dispose());
   const library = await openServedCartridges(opened, serving, run);
   closing.push(() => library.close());
   const { model, plan } = opened;
   const guards = createGuards(serving, keys, model.engine);
-  const openai = openaiRoutes({ model, library, observer: guards.meter, limits: DEFAULT_ANSWER_LIMITS });
+  const openai = openaiRoutes({ model, library, observer: guards.meter, limits: answerLimits(serving) });
   const batches = await openServedBatches(settings, openai, guards, keys, run);
   closing.push(() => batches.close());
   let readiness: Readiness = { ready: true };
@@ -83,6 +85,7 @@ async function start(
     bodyLimits: serving,
     timeLimits: serving,
     readiness: () => readiness,
+    engineReadiness: engineReadiness(model.engine),
     ...(run.onLog && { onLog: run.onLog }),
   });
   const http = await HttpServer.listen({ ...serving, fetch: app.fetch });
@@ -103,7 +106,7 @@ function openServedBatches(
 ): Promise<Batches> {
   return openBatches({
     folder: join(serving.dataFolder, 'batches'),
-    limits: { ...DEFAULT_BATCH_LIMITS, concurrentRequests: serving.batchRequests, retentionDays: serving.retentionDays },
+    limits: batchLimits(serving),
     dispatch: createDispatch(openai, rates),
     callerOf: (scope) => (keys ? keys.holderOf(scope) : localCallerOf(scope)),
     whenAllowed: (scope, signal) => rates.whenAllowed(scope, signal),

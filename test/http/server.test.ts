@@ -107,6 +107,17 @@ test('answers with and without a cartridge, and its figures add up', async () =>
   expect(metrics.get('http_requests_total{method="POST",route="/v1/chat/completions",status="200"}')).toBe(2);
 });
 
+test('takes what its settings allow, and no more', async () => {
+  await start({ maxChoices: 2, defaultAnswerTokens: 3 });
+  const refused = await chat({ n: 3 });
+  expect([refused.status, ((await refused.json()) as { error: object }).error]).toEqual([
+    400,
+    expect.objectContaining({ param: 'n' }),
+  ]);
+  const answer = (await (await chat({ n: 2, ignore_eos: true })).json()) as ChatCompletion;
+  expect([answer.choices.length, answer.usage.completion_tokens]).toEqual([2, 6]);
+});
+
 test('a client that goes away frees its cells at once, and is logged', async () => {
   await start();
   const abort = new AbortController();

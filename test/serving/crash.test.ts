@@ -75,6 +75,16 @@ async function answersSince({ url }: ServerProcess): Promise<number> {
   return Number(/^cartridges_answers_total\{outcome="finished"\} (\d+)/m.exec(text)?.[1] ?? 0);
 }
 
+test('a server is alone with its folder', async () => {
+  const first = await start();
+  const refusal = `another server uses the folder serving \\(process ${first.child.pid}\\)`;
+  await expect(start()).rejects.toThrow(new RegExp(refusal));
+  // Nothing of the first one was touched.
+  expect((await fetch(`${first.url}/ready`)).status).toBe(200);
+  first.child.kill('SIGTERM');
+  expect(await first.ended).toMatchObject({ status: 0 });
+}, 120_000);
+
 test('a killed server loses no accepted batch, answers no line twice, and shows no half upload', async () => {
   const first = await start();
   expect(await sendCartridge(first.url, 'whole')).toBe(201);

@@ -60,7 +60,7 @@ export function twoFiles(): Promise<[Buffer, Buffer]> {
 }
 
 export function callerOf(scope: string, ids: readonly string[] | 'all', isAdmin = false): Caller {
-  return { scope, isAdmin, mayUse: (id) => ids === 'all' || ids.includes(id) };
+  return { scope, isAdmin, mayUse: (id) => ids === 'all' || ids.includes(id), ...(ids !== 'all' && { names: new Set(ids) }) };
 }
 
 export const ADMIN: Caller = callerOf('admin', 'all', true);

@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { CartridgesError } from '../../core/errors.js';
+import { withFileLock } from '../../core/file-lock.js';
 import { replaceFile } from '../../core/files.js';
 import { type ApiKey, apiKeySchema, createApiKey, type KeyGrant } from './api-key.js';
 
@@ -8,6 +9,8 @@ const MAX_FILE_BYTES = 64 << 20;
 const MAX_KEYS = 100_000;
 /** Nobody but the owner reads or writes the file. */
 const FILE_MODE = 0o600;
+/** A change takes milliseconds; whoever waits longer waits for a process that hangs. */
+const LOCK_WAIT_MS = 15_000;
 
 const keyFileSchema = z.strictObject({ version: z.literal(1), keys: z.array(apiKeySchema).max(MAX_KEYS) });
 
@@ -24,7 +27,11 @@ export async function readKeyFile(path: string): Promise<ApiKey[]> {
 }
 
 /** Adds a key and returns it, the only time that it is seen. The file is made when it is missing. */
-export async function addKey(path: string, grant: KeyGrant): Promise<{ secret: string; entry: ApiKey }> {
+export function addKey(path: string, grant: KeyGrant): Promise<{ secret: string; entry: ApiKey }> {
+  return alone(path, () => addKeyAlone(path, grant));
+}
+
+async function addKeyAlone(path: string, grant: KeyGrant): Promise<{ secret: string; entry: ApiKey }> {
   const keys = await readOrEmpty(path);
   if (keys.some((key) => key.name === grant.name)) {
     throw new CartridgesError('INVALID_INPUT', `${path} has a key ${grant.name} already`, {
@@ -43,10 +50,27 @@ export async function addKey(path: string, grant: KeyGrant): Promise<{ secret: s
 
 /** Takes a key out; a running server refuses it from its next request on. Throws `NOT_FOUND`. */
 export async function revokeKey(path: string, name: string): Promise<void> {
-  const keys = await readKeyFile(path);
-  const kept = keys.filter((key) => key.name !== name);
-  if (kept.length === keys.length) throw new CartridgesError('NOT_FOUND', `${path} has no key ${name}`);
-  await writeKeyFile(path, kept);
+  // A file that is not there is no reason to make its folder for a lock.
+  await stat(path);
+  await alone(path, async () => {
+    const keys = await readKeyFile(path);
+    const kept = keys.filter((key) => key.name !== name);
+    if (kept.length === keys.length) throw new CartridgesError('NOT_FOUND', `${path} has no key ${name}`);
+    await writeKeyFile(path, kept);
+  });
+}
+
+/** Reads, changes and writes the file while no other process does: the one that writes last would take back what the other did. */
+function alone<T>(path: string, change: () => Promise<T>): Promise<T> {
+  const lock = `${path}.lock`;
+  return withFileLock(lock, { waitMs: LOCK_WAIT_MS, refuse }, change);
+
+  function refuse(owner: { pid: number } | undefined): CartridgesError {
+    const who = owner === undefined ? 'another process' : `the process ${owner.pid}`;
+    return new CartridgesError('INVALID_INPUT', `${who} has been changing ${path} for ${LOCK_WAIT_MS / 1000} seconds`, {
+      hint: `end it; if there is none, remove ${lock}`,
+    });
+  }
 }
 
 async function readOrEmpty(path: string): Promise<ApiKey[]> {

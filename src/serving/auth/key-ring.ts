@@ -80,5 +80,5 @@ function callerOf(key: ApiKey | undefined, now: number): Caller | undefined {
   if (key === undefined || (key.expiresAt !== null && Date.parse(key.expiresAt) <= now)) return undefined;
   const { id, admin, cartridges } = key;
   const allowed = new Set(cartridges);
-  return { scope: id, isAdmin: admin, mayUse: (cartridge) => allowed.has('*') || allowed.has(cartridge) };
+  return { scope: id, isAdmin: admin, names: allowed, mayUse: (cartridge) => allowed.has('*') || allowed.has(cartridge) };
 }

@@ -18,6 +18,8 @@ export interface LibraryEntry {
   readonly createdAt: number;
 }
 
+const NO_NAMES: ReadonlySet<string> = new Set();
+
 /**
  * Names of the library in memory, and who may use what. A key may use a cartridge when it may use its id or one of its
  * aliases, and then by any of its names. No two names differ in case alone: some disks could not tell them apart.
@@ -29,6 +31,7 @@ export class LibraryEntries {
   readonly #aliasesOfId = new Map<string, Set<string>>();
   /** Every name by its lower-case form. */
   readonly #taken = new Map<string, string>();
+  #idsOfNames = new WeakMap<ReadonlySet<string>, ReadonlySet<string>>();
 
   constructor(aliases: ReadonlyMap<string, string>) {
     for (const [alias, id] of aliases) this.setAlias(alias, id);
@@ -63,11 +66,16 @@ export class LibraryEntries {
     return entry;
   }
 
-  /** Whether a caller may use what a name stands for, or bring it when it stands for nothing. */
+  /**
+   * Whether a caller may use what a name stands for, or bring it when it stands for nothing. What is looked up depends on the names
+   * that the caller was given, and not on what others have: the time tells nothing of a foreign cartridge or its aliases.
+   */
   mayUse(caller: Caller, name: string): boolean {
-    const entry = this.find(name);
-    if (entry === undefined) return caller.mayUse(name);
-    return caller.mayUse(entry.id) || this.#aliasesOf(entry.id).some((alias) => caller.mayUse(alias));
+    const mayUseName = caller.mayUse(name);
+    const id = this.#idOf(name);
+    const mayUseId = caller.mayUse(id);
+    const mayUseAlias = this.#idsOf(caller).has(id);
+    return mayUseName || (this.#entries.has(id) && (mayUseId || mayUseAlias));
   }
 
   /** Whether a cartridge may get this id: it is free, or the id of one that is replaced. */
@@ -89,6 +97,7 @@ export class LibraryEntries {
   setAlias(alias: string, id: string): void {
     this.deleteAlias(alias);
     this.#aliases.set(alias, id);
+    this.#idsOfNames = new WeakMap();
     this.#taken.set(alias.toLowerCase(), alias);
     this.#aliasesOfId.set(id, (this.#aliasesOfId.get(id) ?? new Set()).add(alias));
   }
@@ -97,6 +106,7 @@ export class LibraryEntries {
     const id = this.#aliases.get(alias);
     if (id === undefined) return;
     this.#aliases.delete(alias);
+    this.#idsOfNames = new WeakMap();
     this.#taken.delete(alias.toLowerCase());
     this.#aliasesOfId.get(id)?.delete(alias);
   }
@@ -111,6 +121,17 @@ export class LibraryEntries {
   describe({ id, file, createdAt }: LibraryEntry): CartridgeEntry {
     const { tokenCount, bytes, sha256 } = file;
     return { id, aliases: this.#aliasesOf(id), tokenCount, bytes, sha256, createdAt };
+  }
+
+  #idOf(name: string): string {
+    return this.#aliases.get(name) ?? name;
+  }
+
+  /** What the names stand for that a caller was given. Lists ask for many cartridges, so it is kept until an alias changes. */
+  #idsOf({ names = NO_NAMES }: Caller): ReadonlySet<string> {
+    const known = this.#idsOfNames.get(names) ?? new Set(Array.from(names, (name) => this.#idOf(name)));
+    this.#idsOfNames.set(names, known);
+    return known;
   }
 
   #aliasesOf(id: string): string[] {
