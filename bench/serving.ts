@@ -175,10 +175,14 @@ interface Requests {
 /** Both servers take turns, the same users each; the first run of each warms it up and is left out. */
 async function compare(title: string, servers: Servers, requests: Requests): Promise<BenchCase[]> {
   const runs: Record<keyof Servers, AnswersTogether[]> = { ours: [], rival: [] };
+  const outsideMs: number[] = [];
   try {
     for (let repetition = 0; repetition <= Number(options.repetitions); repetition++) {
       for (const side of ['ours', 'rival'] as const) {
+        const before = await decodeMs(servers.ours);
         const run = await answerTogether(servers[side].url, requests[side]());
+        if (repetition > 0 && side === 'ours')
+          outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
         const figures = `${run.tokensPerSecond.toFixed(1)} tokens/s, first token ${run.firstTokenMs.toFixed(0)} ms`;
         progress(`${title}, ${servers[side].name}${repetition === 0 ? ' (warm-up)' : ''}: ${figures}`);
         if (repetition > 0) runs[side].push(run);
@@ -192,7 +196,22 @@ async function compare(title: string, servers: Servers, requests: Requests): Pro
   return [
     comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures('tokensPerSecond'), rivalName: LLAMA_SERVER }),
     comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs'), rivalName: LLAMA_SERVER }, 'lower'),
+    comparison({
+      case: `${title}: outside of decodes`,
+      unit: 'ms a token',
+      ours: median(outsideMs),
+      rival: null,
+      rivalName: 'no rival',
+    }),
   ];
+}
+
+/** Time that the engine of our server has spent in decodes; what is left of a run is this package's own. */
+async function decodeMs({ url }: ServerProcess): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const [, seconds] = /^cartridges_decode_seconds_total (\S+)$/m.exec(text) ?? [];
+  if (seconds === undefined) throw new Error(`our server does not say how long it decoded: ${text.slice(0, 200)}`);
+  return Number(seconds) * 1000;
 }
 
 function shortRequest(number: number, before: UserRequest['messages'] = []): UserRequest {

@@ -12,6 +12,9 @@ export interface AnswersTogether {
   tokensPerSecond: number;
   /** Until the last user has his first token. */
   firstTokenMs: number;
+  totalMs: number;
+  /** New tokens of all users. */
+  tokens: number;
 }
 
 interface Answer {
@@ -31,7 +34,8 @@ export async function answerTogether(url: string, requests: readonly UserRequest
   const firstTokenMs = Math.max(...answers.map(({ pieceMs }) => pieceMs[0]!));
   // Those who began early have made tokens by then, which count for no server.
   const later = answers.flatMap(({ pieceMs }) => pieceMs).filter((ms) => ms > firstTokenMs).length;
-  return { tokensPerSecond: (later * 1000) / (totalMs - firstTokenMs), firstTokenMs };
+  const tokens = answers.reduce((sum, answer) => sum + answer.tokens, 0);
+  return { tokensPerSecond: (later * 1000) / (totalMs - firstTokenMs), firstTokenMs, totalMs, tokens };
 }
 
 async function answerOne(url: string, { model, messages, maxTokens }: UserRequest, started: number): Promise<Answer> {

@@ -40,6 +40,8 @@ export interface SchedulerUsage extends CellUsage {
   running: number;
   waiting: number;
   residentCartridges: number;
+  /** Time in decodes since the engine was made. */
+  decodeSeconds: number;
 }
 
 /** Waiting entries whose cartridges are read ahead. */
@@ -70,6 +72,7 @@ export class Scheduler {
     draftedTokens: 0,
     acceptedTokens: 0,
   };
+  #decodeMs = 0;
   #runs: SequenceRun[] = [];
   #loop: Promise<void> | undefined;
   #isAwake = false;
@@ -96,7 +99,9 @@ export class Scheduler {
 
   get usage(): SchedulerUsage {
     const residentCartridges = this.#cache.residentCartridges.size;
-    return { ...this.#cache.usage, running: this.#runs.length, waiting: this.#waiting.requests, residentCartridges };
+    const running = this.#runs.length;
+    const decodeSeconds = this.#decodeMs / 1000;
+    return { ...this.#cache.usage, running, waiting: this.#waiting.requests, residentCartridges, decodeSeconds };
   }
 
   /** Why the context could not be made anew after a failed decode (`ENGINE_DOWN`); undefined when it could, or never had to. */
@@ -329,9 +334,11 @@ export class Scheduler {
     const before = this.#runs.length;
     const started = performance.now();
     const failure = await this.#context.decode().then(() => undefined, toCartridgesError);
+    const milliseconds = performance.now() - started;
+    this.#decodeMs += milliseconds;
     this.#counts.decodeCalls++;
     if (failure) return this.#recover(failure);
-    this.#rowCost?.note(rows, performance.now() - started);
+    this.#rowCost?.note(rows, milliseconds);
     for (const run of batch) {
       this.#advance(run);
       this.#counts.newTokens += run.acceptedTokens;

@@ -19,6 +19,7 @@ const idle = {
   running: 0,
   waiting: 0,
   residentCartridges: 0,
+  decodeSeconds: 1.5,
 };
 const holders: Record<string, Caller> = {
   user: { scope: 'key_user', isAdmin: false, mayUse: () => false },
@@ -276,6 +277,12 @@ test('requests are counted by route and status, not by path', async () => {
   const text = await metrics.registry.metrics();
   expect(text).toContain('cartridges_http_requests_total{method="GET",route="/ping",status="200"} 2');
   expect(text).toContain('cartridges_http_requests_total{method="GET",route="none",status="404"} 2');
+});
+
+test('time in decodes is what the engine says, however often it is asked', async () => {
+  const metrics = new ServerMetrics(() => idle);
+  await metrics.registry.metrics();
+  expect(await metrics.registry.metrics()).toMatch(/^cartridges_decode_seconds_total 1.5$/m);
 });
 
 test('the document and the page show the routes of the modules', async () => {

@@ -13,6 +13,7 @@ const usage = {
   running: 3,
   waiting: 2,
   residentCartridges: 1,
+  decodeSeconds: 0,
 };
 const ana = { scope: 'ana', isAdmin: false, mayUse: () => true };
 

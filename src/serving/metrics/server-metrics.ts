@@ -53,6 +53,15 @@ export class ServerMetrics {
       gauge.set({ state: 'running' }, running);
       gauge.set({ state: 'waiting' }, waiting);
     });
+    const decodeSeconds: Counter = new Counter({
+      name: 'cartridges_decode_seconds_total',
+      help: 'Time in which the engine computed batches',
+      registers: [this.registry],
+      collect: () => {
+        decodeSeconds.reset();
+        decodeSeconds.inc(usage().decodeSeconds);
+      },
+    });
     this.#gauge('cartridges_loaded', 'Cartridges whose rows are in the cache', [], (gauge) =>
       gauge.set(usage().residentCartridges),
     );
