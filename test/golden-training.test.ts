@@ -5,17 +5,9 @@ import { readModelConfig } from '../src/models/model-config.js';
 import { type KeyValueRows, runForward } from '../src/models/run-forward.js';
 import { GgmlType } from '../src/native/ggml.js';
 import { Backend } from '../src/tensor/backend.js';
-import type { Pack } from '../src/training/pack.js';
 import type { LossKind, TrainingStep } from '../src/training/training-step.js';
-import {
-  cosine,
-  type Golden,
-  goldenNames,
-  largestDifference,
-  largestMagnitude,
-  readGolden,
-  rowsByLayer,
-} from './support/golden.js';
+import { cosine, goldenNames, largestDifference, largestMagnitude, readGolden, rowsByLayer } from './support/golden.js';
+import { goldenPack } from './support/golden-pack.js';
 import { BF16_OPERANDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
 
 const TOLERANCE = { logits: 1e-4, loss: 1e-5, gradient: 1e-5, adamLoss: 1e-4, adamRows: 1e-3, cosine: 0.999 };
@@ -172,45 +164,6 @@ describe.each(goldenNames())('%s', (name) => {
     await rounded.dispose();
   });
 });
-
-/** The golden pack: one slot with both conversations, the targets spread over chunks. */
-function goldenPack(golden: Golden): Pack {
-  const { tokens, positions, segments } = golden.pack;
-  const { logits_row: logitsRow, token_id: tokenId, logprob } = golden.targets;
-  const rows = [...new Set(logitsRow)];
-  const k = Math.max(...rows.map((row) => logitsRow.filter((other) => other === row).length));
-  const tokenIds = new Int32Array(rows.length * k).fill(-1);
-  const weights = new Float32Array(rows.length * k);
-  const filled = new Map<number, number>();
-  let weightedLogprobSum = 0;
-  logitsRow.forEach((row, entry) => {
-    const count = filled.get(row) ?? 0;
-    filled.set(row, count + 1);
-    tokenIds[rows.indexOf(row) * k + count] = tokenId[entry]!;
-    weights[rows.indexOf(row) * k + count] = Math.exp(logprob[entry]!);
-    weightedLogprobSum += Math.exp(logprob[entry]!) * logprob[entry]!;
-  });
-  for (let row = 0; row < rows.length; row++) {
-    const ids = tokenIds.subarray(row * k, (row + 1) * k);
-    ids.forEach((id, index) => {
-      if (id < 0)
-        ids[index] = Array.from({ length: k + 1 }, (_, candidate) => candidate).find((candidate) => !ids.includes(candidate))!;
-    });
-  }
-  return {
-    shape: { slots: 1, slotTokens: tokens.length, supervisedRows: rows.length, entriesPerRow: k },
-    tokens: Int32Array.from(tokens),
-    positions: Int32Array.from(positions, (position) => position - golden.cartridge.rows),
-    segments: Int32Array.from(segments),
-    rows: Int32Array.from(rows),
-    tokenIds,
-    weights,
-    supervisedTokens: golden.targets.supervised_tokens,
-    entries: golden.targets.entries,
-    weightedLogprobSum,
-    conversations: 2,
-  };
-}
 
 function forward(model: FrozenModel, tokens: number[], positions: number[], prefix?: KeyValueRows, segments?: number[]) {
   return runForward(model, {

@@ -1,0 +1,88 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { LanguageModel } from '../src/inference/language-model.js';
+import { logitsOf } from '../src/inference/score.js';
+import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
+import { readGguf } from '../src/models/gguf.js';
+import { listDevices } from '../src/native/devices.js';
+import { loadEngine } from '../src/native/engine.js';
+import { Backend } from '../src/tensor/backend.js';
+import { GraphStep } from '../src/training/graph-step.js';
+import { goldenCartridge } from './support/cartridges.js';
+import { cosine, goldenNames, largestDifference, readGolden, rowsByLayer } from './support/golden.js';
+import { goldenPack } from './support/golden-pack.js';
+
+/**
+ * The golden numbers on a GPU, within what its arithmetic keeps of them: products of a GPU may round their operands to f16. A
+ * machine without one skips them. Mesa's software device is enough: the package of the Vulkan backend, Debian's
+ * mesa-vulkan-drivers, and GGML_VK_VISIBLE_DEVICES=0.
+ */
+const TOLERANCE = { logits: 0.05, loss: 2e-3, cosine: 0.999, adamLoss: 0.01 };
+/** A software device takes a second for each. */
+const ADAM_STEPS = 3;
+const gpu = listDevices(loadEngine()).find(({ kind }) => kind === 'gpu');
+
+if (!gpu) test.skip('a GPU gives the golden numbers (there is no GPU here, or no package of a backend for it)', () => {});
+
+describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
+  const golden = readGolden(name);
+  const { rows, frozen_rows: frozenCount } = golden.cartridge;
+
+  describe('training', () => {
+    let backend: Backend;
+    let model: FrozenModel;
+    let step: GraphStep;
+    beforeAll(async () => {
+      backend = new Backend({ device: gpu!.name, threads: 1 });
+      model = await FrozenModel.load(backend, readGguf(golden.path), EXACT_WEIGHTS);
+      step = new GraphStep(model, {
+        shape: goldenPack(golden).shape,
+        keys: rowsByLayer(golden, 'cartridge.keys', rows),
+        values: rowsByLayer(golden, 'cartridge.values', rows),
+        frozenCount,
+        loss: 'token-mean',
+        logitChunkBytes: golden.model.vocab * 4 * 2,
+      });
+    });
+    afterAll(async () => {
+      step.dispose();
+      await model.dispose();
+      backend.dispose();
+    });
+
+    test('loss and gradients', async () => {
+      const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
+      expect(Math.abs(lossSum / normalizer - golden.losses.token_mean!)).toBeLessThan(TOLERANCE.loss);
+      const gradients = step.gradients();
+      for (const part of ['keys', 'values'] as const) {
+        const expected = rowsByLayer(golden, `gradient.token_mean.${part}`, rows).flatMap((layer) => [...layer]);
+        const found = gradients[part].flatMap((layer) => [...layer]);
+        expect(cosine(found, expected)).toBeGreaterThan(TOLERANCE.cosine);
+      }
+    });
+
+    test('Adam steps', async () => {
+      step.restore(step.state());
+      const losses: number[] = [];
+      for (let update = 0; update < ADAM_STEPS; update++) {
+        const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
+        losses.push(lossSum / normalizer);
+        await step.update(golden.adam.learning_rate);
+      }
+      const expected = golden.adam.token_mean.losses;
+      losses.forEach((loss, update) => {
+        expect(Math.abs(loss / expected[update]! - 1)).toBeLessThan(TOLERANCE.adamLoss);
+      });
+    });
+  });
+
+  test('logits behind a cartridge from libllama', async () => {
+    const model = await LanguageModel.load({ modelPath: golden.path, device: gpu!.name, threads: 1 });
+    const engine = await model.createContext({ contextTokens: 256, maxRequests: 2, cacheType: 'f32', flashAttention: false });
+    const handle = await engine.loadCartridge(goldenCartridge(golden, 'cartridge', rows));
+    const first = Int32Array.from(golden.pack.tokens.filter((_, index) => golden.pack.segments[index] === 0));
+    const logits = await logitsOf(engine, first, { cartridges: [handle] });
+    const expected = golden.tensors['pack.logits']!.subarray(0, logits.length);
+    expect(largestDifference(logits, expected)).toBeLessThan(name.includes('q8_0') ? 0.3 : TOLERANCE.logits);
+    await model.dispose();
+  });
+});
