@@ -108,12 +108,16 @@ async function answerRival(url: string, messages: Message[]): Promise<number> {
   return usage.completion_tokens;
 }
 
-/** The median of each side; the first run of each warms it up and is left out. */
+/**
+ * The median of each side; the first run of each warms it up and is left out. Another side begins each time: who follows another
+ * program finds cold processors.
+ */
 async function measureInTurns<Side extends string>(sides: Record<Side, () => Promise<number>>): Promise<Record<Side, number>> {
   const names = Object.keys(sides) as Side[];
   const runs = Object.fromEntries(names.map((side) => [side, [] as number[]])) as Record<Side, number[]>;
   for (let repetition = 0; repetition <= Number(options.repetitions); repetition++) {
-    for (const side of names) {
+    for (const turn of names.keys()) {
+      const side = names[(turn + repetition) % names.length]!;
       const speed = await sides[side]();
       if (repetition > 0) runs[side].push(speed);
     }
