@@ -1,5 +1,5 @@
 import { CartridgesError } from '../core/errors.js';
-import { type Device, deviceProcedure, listDevices } from './devices.js';
+import { chooseDevice, type Device, deviceProcedure } from './devices.js';
 import type { Engine } from './engine.js';
 import type { GgmlThreadpool } from './handles.js';
 import { koffi } from './koffi.js';
@@ -21,9 +21,9 @@ export class Threadpool {
 
   /** Starts `threads` - 1 threads, the caller of a graph is the last one. Throws `ENGINE_FAILURE` when they cannot be started. */
   constructor(engine: Engine, threads: number) {
-    const device = listDevices(engine).find(({ kind }) => kind === 'cpu');
-    const create = device && deviceProcedure(engine, device, 'ggml_threadpool_new');
-    if (!device || !create) throw new CartridgesError('ENGINE_FAILURE', 'the engine has no threads for the CPU');
+    const device = chooseDevice(engine, 'cpu');
+    const create = deviceProcedure(engine, device, 'ggml_threadpool_new');
+    if (!create) throw new CartridgesError('ENGINE_FAILURE', 'the engine has no threads for the CPU');
     const params = { ...engine.ggml.ggml_threadpool_params_default(threads), poll: POLL };
     const handle = koffi.call(create, newPrototype, params) as GgmlThreadpool | null;
     if (!handle) throw new CartridgesError('ENGINE_FAILURE', `${threads} threads could not be started: ${engine.log.take()}`);
