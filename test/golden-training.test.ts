@@ -7,7 +7,7 @@ import { GgmlType } from '../src/native/ggml.js';
 import { Backend } from '../src/tensor/backend.js';
 import type { LossKind, TrainingStep } from '../src/training/training-step.js';
 import { cosine, goldenNames, largestDifference, largestMagnitude, readGolden, rowsByLayer } from './support/golden.js';
-import { goldenPack } from './support/golden-pack.js';
+import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
 import { BF16_OPERANDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
 
 const TOLERANCE = { logits: 1e-4, loss: 1e-5, gradient: 1e-5, adamLoss: 1e-4, adamRows: 1e-3, cosine: 0.999 };
@@ -21,23 +21,14 @@ afterAll(() => backend.dispose());
 
 describe.each(goldenNames())('%s', (name) => {
   const golden = readGolden(name);
-  const { rows, frozen_rows: frozen } = golden.cartridge;
+  const { rows } = golden.cartridge;
   let model: FrozenModel;
   beforeAll(async () => {
     model = await FrozenModel.load(backend, readGguf(golden.path), EXACT_WEIGHTS);
   });
   afterAll(() => model.dispose());
 
-  const newStep = ({ create }: StepKind, kind: LossKind, of = model) =>
-    create(of, {
-      shape: goldenPack(golden).shape,
-      keys: rowsByLayer(golden, 'cartridge.keys', rows),
-      values: rowsByLayer(golden, 'cartridge.values', rows),
-      frozenCount: frozen,
-      loss: kind,
-      // Two rows a chunk: the chunks of a large vocabulary must join to the same gradient.
-      logitChunkBytes: golden.model.vocab * 4 * 2,
-    });
+  const newStep = ({ create }: StepKind, kind: LossKind, of = model) => create(of, goldenStepOptions(golden, kind));
 
   test('reads the configuration from the GGUF', () => {
     expect(readModelConfig(readGguf(golden.path))).toMatchObject({

@@ -9,7 +9,7 @@ import { Backend } from '../src/tensor/backend.js';
 import { GraphStep } from '../src/training/graph-step.js';
 import { goldenCartridge } from './support/cartridges.js';
 import { cosine, goldenNames, largestDifference, readGolden, rowsByLayer } from './support/golden.js';
-import { goldenPack } from './support/golden-pack.js';
+import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
 
 /**
  * The golden numbers on a GPU, within what its arithmetic keeps of them: products of a GPU may round their operands to f16. A
@@ -25,7 +25,7 @@ if (!gpu) test.skip('a GPU gives the golden numbers (there is no GPU here, or no
 
 describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
   const golden = readGolden(name);
-  const { rows, frozen_rows: frozenCount } = golden.cartridge;
+  const { rows } = golden.cartridge;
 
   describe('training', () => {
     let backend: Backend;
@@ -34,14 +34,7 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
     beforeAll(async () => {
       backend = new Backend({ device: gpu!.name, threads: 1 });
       model = await FrozenModel.load(backend, readGguf(golden.path), EXACT_WEIGHTS);
-      step = new GraphStep(model, {
-        shape: goldenPack(golden).shape,
-        keys: rowsByLayer(golden, 'cartridge.keys', rows),
-        values: rowsByLayer(golden, 'cartridge.values', rows),
-        frozenCount,
-        loss: 'token-mean',
-        logitChunkBytes: golden.model.vocab * 4 * 2,
-      });
+      step = new GraphStep(model, goldenStepOptions(golden, 'token-mean'));
     });
     afterAll(async () => {
       step.dispose();

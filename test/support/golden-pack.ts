@@ -1,5 +1,6 @@
 import type { Pack } from '../../src/training/pack.js';
-import type { Golden } from './golden.js';
+import type { LossKind } from '../../src/training/training-step.js';
+import { type Golden, rowsByLayer } from './golden.js';
 
 /** The golden pack: one slot with both conversations, the targets spread over chunks. */
 export function goldenPack(golden: Golden): Pack {
@@ -37,5 +38,19 @@ export function goldenPack(golden: Golden): Pack {
     entries: golden.targets.entries,
     weightedLogprobSum,
     conversations: 2,
+  };
+}
+
+/** What a training step over the golden pack is made of. */
+export function goldenStepOptions(golden: Golden, loss: LossKind) {
+  const { rows, frozen_rows: frozenCount } = golden.cartridge;
+  return {
+    shape: goldenPack(golden).shape,
+    keys: rowsByLayer(golden, 'cartridge.keys', rows),
+    values: rowsByLayer(golden, 'cartridge.values', rows),
+    frozenCount,
+    loss,
+    // Two rows a chunk: the chunks of a large vocabulary must join to the same gradient.
+    logitChunkBytes: golden.model.vocab * 4 * 2,
   };
 }
