@@ -5,13 +5,15 @@
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeCartridge } from '../src/cartridge/cartridge-file.js';
 import { formatBytes } from '../src/core/format-bytes.js';
 import { packageRoot } from '../src/core/package.js';
 import { Random } from '../src/core/random.js';
+import { kvBytesPerToken } from '../src/inference/inference-engine.js';
+import { resolveThreads } from '../src/native/devices.js';
 import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
 import { LLAMA_SERVER, startLlamaServer } from './peers/start-llama-server.js';
@@ -36,12 +38,9 @@ const MODEL_NAME = 'bench';
 const CARTRIDGE_NAME = 'text';
 
 const { values: options } = parseArgs({
-  options: {
-    ...BENCH_OPTIONS,
-    threads: { type: 'string', default: String(availableParallelism()) },
-    model: { type: 'string' },
-  },
+  options: { ...BENCH_OPTIONS, model: { type: 'string' } },
 });
+const threads = resolveThreads(Number(options.threads));
 const machine = describeMachine();
 const model = options.model ?? findRealModel();
 const cases: BenchCase[] = [];
@@ -50,7 +49,7 @@ if (model !== undefined) {
   if (options.only !== 'short') cases.push(...(await measureCorpus(model)));
 }
 const notes = [
-  `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${options.threads} threads each`,
+  `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${threads} threads each`,
   'first token: that of the last user; the ends of turns are ignored, so all make equally many tokens',
 ];
 const skipped = model === undefined ? { skipped: REAL_MODEL_ABSENT } : {};
@@ -72,16 +71,14 @@ async function measureShortPrompts(modelPath: string): Promise<BenchCase[]> {
 }
 
 async function measureCorpus(modelPath: string): Promise<BenchCase[]> {
-  const session = await ModelSession.open({ model: modelPath, threads: Number(options.threads) });
+  const session = await ModelSession.open({ model: modelPath, threads });
   const folder = await mkdtemp(join(tmpdir(), 'cartridges-bench-'));
   try {
     const { text } = await loadCorpus(join(packageRoot, 'examples', 'corpora', 'lighthouse'), session.tokenizer);
     const textTokens = session.framing.encodeSystemPrefix(text).length;
     const cartridgePath = join(folder, 'text.safetensors');
     await writeCartridge(cartridgePath, randomCartridge(session, CARTRIDGE_TOKENS), { dtype: 'f16' });
-    const engine = await session.createEngine({ contextTokens: 256 });
-    const { kvBytesPerToken } = engine;
-    await engine.dispose();
+    const bytesPerToken = kvBytesPerToken(session.languageModel.shape);
     const found: BenchCase[] = [];
     for (const users of CORPUS_USERS) {
       const servers = await startBoth(modelPath, { cells: users * (textTokens + TURN_TOKENS), users, cartridgePath });
@@ -94,7 +91,7 @@ async function measureCorpus(modelPath: string): Promise<BenchCase[]> {
           ours: ask({ model: `${MODEL_NAME}:${CARTRIDGE_NAME}` }, []),
           rival: ask({}, [{ role: 'system', content: text }]),
         })),
-        ...cacheCases(title, { users, textTokens, kvBytesPerToken }),
+        ...cacheCases(title, { users, textTokens, bytesPerToken }),
       );
     }
     return found;
@@ -105,10 +102,10 @@ async function measureCorpus(modelPath: string): Promise<BenchCase[]> {
 }
 
 /** From the shapes, not measured: rows that a user needs in the cache, and how many users a gibibyte holds. */
-function cacheCases(title: string, { users, textTokens, kvBytesPerToken }: Record<string, number>): BenchCase[] {
-  const shared = CARTRIDGE_TOKENS * kvBytesPerToken!;
-  const own = TURN_TOKENS * kvBytesPerToken!;
-  const full = (textTokens! + TURN_TOKENS) * kvBytesPerToken!;
+function cacheCases(title: string, { users, textTokens, bytesPerToken }: Record<string, number>): BenchCase[] {
+  const shared = CARTRIDGE_TOKENS * bytesPerToken!;
+  const own = TURN_TOKENS * bytesPerToken!;
+  const full = (textTokens! + TURN_TOKENS) * bytesPerToken!;
   return [
     comparison(
       {
@@ -146,7 +143,7 @@ async function startBoth(modelPath: string, load: Load): Promise<Servers> {
   const ours = await ServerProcess.start(await ourServer(modelPath, load));
   try {
     const { cells, users: slots } = load;
-    return { ours, rival: await startLlamaServer({ modelPath, threads: Number(options.threads), cells, slots }) };
+    return { ours, rival: await startLlamaServer({ modelPath, threads, cells, slots }) };
   } catch (error) {
     await ours.stop();
     throw error;
@@ -156,7 +153,7 @@ async function startBoth(modelPath: string, load: Load): Promise<Servers> {
 async function ourServer(modelPath: string, { cells, users, cartridgePath }: Load) {
   const port = String(await freePort());
   const cartridge = cartridgePath === undefined ? [] : ['--cartridge', `${CARTRIDGE_NAME}=${cartridgePath}`];
-  const sizes = ['--context-tokens', String(cells), '--max-requests', String(users), '--threads', options.threads];
+  const sizes = ['--context-tokens', String(cells), '--max-requests', String(users), '--threads', String(threads)];
   const start = [process.execPath, join(packageRoot, 'bin', 'cartridges.js'), 'serve', '--quiet'] as const;
   return {
     name: 'ours',

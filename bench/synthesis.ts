@@ -15,6 +15,7 @@ import { loadCorpus } from '../src/pipeline/corpus-source.js';
 import { ModelSession } from '../src/pipeline/model-session.js';
 import { LLAMA_SERVER, startLlamaServer } from './peers/start-llama-server.js';
 import { BENCH_OPTIONS } from './support/bench-options.js';
+import { askChat } from './support/http-users.js';
 import { describeMachine } from './support/machine.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
 import { type BenchCase, comparison, printReport, progress } from './support/report.js';
@@ -102,12 +103,7 @@ async function answerOurs(client: LocalChatClient, messages: Message[], topLogpr
 
 /** Without its prompt cache: a conversation of self-study is never repeated, those of a benchmark are. */
 async function answerRival(url: string, messages: Message[]): Promise<number> {
-  const response = await fetch(`${url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ messages, max_tokens: ANSWER_TOKENS, temperature: 0, cache_prompt: false }),
-  });
-  if (!response.ok) throw new Error(`${LLAMA_SERVER} answered ${response.status}: ${(await response.text()).slice(0, 500)}`);
+  const response = await askChat(url, { messages, max_tokens: ANSWER_TOKENS, temperature: 0, cache_prompt: false });
   const { usage } = (await response.json()) as { usage: { completion_tokens: number } };
   return usage.completion_tokens;
 }

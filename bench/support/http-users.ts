@@ -39,20 +39,16 @@ export async function answerTogether(url: string, requests: readonly UserRequest
 }
 
 async function answerOne(url: string, { model, messages, maxTokens }: UserRequest, started: number): Promise<Answer> {
-  const response = await fetch(`${url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({
-      model,
-      messages,
-      max_tokens: maxTokens,
-      temperature: 0,
-      stream: true,
-      stream_options: { include_usage: true },
-      ignore_eos: true,
-    }),
+  const response = await askChat(url, {
+    model,
+    messages,
+    max_tokens: maxTokens,
+    temperature: 0,
+    stream: true,
+    stream_options: { include_usage: true },
+    ignore_eos: true,
   });
-  if (!response.ok || !response.body) throw new Error(`${response.status}: ${(await response.text()).slice(0, 500)}`);
+  if (!response.body) throw new Error('an answer came without a body');
   const answer: Answer = { pieceMs: [], tokens: 0 };
   const parser = createParser({ onEvent: ({ data }) => readEvent(data, answer, started) });
   const decoder = new TextDecoder();
@@ -60,6 +56,17 @@ async function answerOne(url: string, { model, messages, maxTokens }: UserReques
   if (answer.tokens !== maxTokens) throw new Error(`an answer has ${answer.tokens} tokens where ${maxTokens} were asked for`);
   if (answer.pieceMs.length === 0) throw new Error('an answer came without text');
   return answer;
+}
+
+/** A server's answer to a chat request. Throws an Error with what it says when it refuses. */
+export async function askChat(url: string, body: object): Promise<Response> {
+  const response = await fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${(await response.text()).slice(0, 500)}`);
+  return response;
 }
 
 function readEvent(data: string, answer: Answer, started: number): void {
