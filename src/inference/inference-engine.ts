@@ -45,6 +45,10 @@ export interface EngineSettings {
    * default: a dataset must not depend on what ran before.
    */
   retainTurns?: boolean;
+  /** Cells that finished requests may keep for others while nobody uses them; by default all. Each of them slows every decode a little. */
+  keptTurnCells?: number;
+  /** Memory outside of the cache for rows of finished requests that have left it, from where they come back. By default 0. */
+  storedTurnBytes?: number;
 }
 
 /** What the cells of the cache are used for now, and how many requests there are. */
@@ -124,6 +128,8 @@ export class InferenceEngine {
       runs: settings.maxRequests,
       sequenceTokens: this.maxSequenceTokens,
       retainTurns: settings.retainTurns,
+      keptTurnCells: settings.keptTurnCells,
+      storedTurnBytes: settings.storedTurnBytes,
     });
   }
 
@@ -311,6 +317,8 @@ function completeSettings(model: EngineModel, settings: EngineSettings): Require
     cacheType: DEFAULT_CACHE_TYPE,
     flashAttention: true,
     retainTurns: false,
+    keptTurnCells: MAX_CONTEXT_TOKENS,
+    storedTurnBytes: 0,
     ...settings,
     decodeThreads: settings.decodeThreads ?? settings.threads ?? model.threads,
   };
@@ -318,6 +326,8 @@ function completeSettings(model: EngineModel, settings: EngineSettings): Require
   checkCount('the number of requests at a time', full.maxRequests, 1, MAX_SEQUENCES);
   checkCount('the number of threads', full.threads, 1, 1024);
   checkCount('the number of threads for one request alone', full.decodeThreads, 1, 1024);
+  checkCount('the cells that finished turns keep', full.keptTurnCells, 0, MAX_CONTEXT_TOKENS);
+  checkCount('the memory for finished turns', full.storedTurnBytes, 0, Number.MAX_SAFE_INTEGER);
   checkCount('the batch', full.batchTokens, full.maxRequests, MAX_BATCH_TOKENS);
   if (full.cacheType in CACHE_BYTES) return full;
   throw new CartridgesError('INVALID_OPTION', `a cache of type ${full.cacheType} cannot hold cartridges`, {

@@ -135,7 +135,21 @@ export class LlamaSequenceContext implements SequenceContext {
     const used = Number(await callAsync(llama.llama_state_seq_set_data, context, blob, blob.length, sequence));
     if (used === blob.length) return;
     this.remove(sequence);
-    throw new CartridgesError('ENGINE_FAILURE', `the engine took ${used} of ${blob.length} bytes of a cartridge: ${log.take()}`);
+    throw new CartridgesError('ENGINE_FAILURE', `the engine took ${used} of ${blob.length} bytes of rows: ${log.take()}`);
+  }
+
+  async save(sequence: number): Promise<Uint8Array> {
+    const { llama, log } = this.#engine;
+    const { context } = this.#live;
+    if (sequence >= llama.llama_n_seq_max(context)) {
+      throw new CartridgesError('ENGINE_FAILURE', `the engine cannot save sequence ${sequence}: it labels fewer`);
+    }
+    log.take();
+    // Not zeroed: all of it is written.
+    const blob = Buffer.allocUnsafeSlow(Number(llama.llama_state_seq_get_size(context, sequence)));
+    const written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob, blob.length, sequence));
+    if (written === blob.length) return blob;
+    throw new CartridgesError('ENGINE_FAILURE', `the engine gave ${written} of ${blob.length} bytes of rows: ${log.take()}`);
   }
 
   clear(): void {

@@ -6,6 +6,7 @@ import { SequenceRun } from './sequence-run.js';
 import type { CartridgeRows, SequenceWork } from './sequence-work.js';
 import { type SharedRows, SharedRowsTable } from './shared-rows.js';
 import { TurnCache } from './turn-cache.js';
+import { TurnStore } from './turn-store.js';
 
 /** A request waits for rows that another one is computing when they are this many: about what one decode costs. */
 const WORTH_WAITING_ROWS = 32;
@@ -20,27 +21,54 @@ export interface CellUsage {
   cachedTurnCells: number;
 }
 
+/** Turns that have left the cache. */
+export interface StoredTurnUsage {
+  /** Of the copies of their rows. */
+  storedTurnBytes: number;
+  /** How many could not be copied. */
+  lostTurns: number;
+}
+
+export interface RowCacheSettings {
+  sequences: number;
+  /** Keep the rows of finished requests for others. */
+  retainTurns: boolean;
+  /** Cells that they may keep when nobody uses them; older ones leave the cache. */
+  keptTurnCells: number;
+  /** Of the copies of those that have left it. */
+  storedTurnBytes: number;
+}
+
 /**
  * Who holds which cells of a context. A request takes all that it may come to need at its start. Room for it is made by giving
  * up cached turns first, then cartridges that nobody uses, each from the one that was not used for longest.
  */
 export class RowCache {
+  /** That requests, shared rows and turns may take. */
+  readonly sequences: number;
   readonly #context: SequenceContext;
   readonly #pool: SequencePool;
   readonly #shared: SharedRowsTable;
   readonly #turns: TurnCache | undefined;
-  readonly #makeRoom = (cells: number, sequences: number): boolean => {
+  readonly #store: TurnStore;
+  readonly #keptTurnCells: number;
+  readonly #makeRoom = async (cells: number, sequences: number): Promise<boolean> => {
     while (!this.#pool.hasRoom(cells, sequences)) {
-      if (!this.#turns?.dropOldest() && !this.#shared.dropOldest()) return false;
+      if (!(await this.#turns?.storeOldest()) && !this.#shared.dropOldest()) return false;
     }
     return true;
   };
 
-  constructor(context: SequenceContext, options: { sequences: number; retainTurns: boolean }) {
+  constructor(context: SequenceContext, { sequences, retainTurns, keptTurnCells, storedTurnBytes }: RowCacheSettings) {
     this.#context = context;
-    this.#pool = new SequencePool(context, options.sequences);
-    this.#shared = new SharedRowsTable(this.#pool);
-    this.#turns = options.retainTurns ? new TurnCache(context, this.#pool, this.#shared) : undefined;
+    this.#keptTurnCells = keptTurnCells;
+    this.#store = new TurnStore(storedTurnBytes);
+    this.sequences = retainTurns ? sequences - 1 : sequences;
+    const pool = new SequencePool(context, sequences);
+    const shared = new SharedRowsTable(pool);
+    this.#pool = pool;
+    this.#shared = shared;
+    this.#turns = retainTurns ? new TurnCache({ context, pool, shared, store: this.#store }) : undefined;
   }
 
   get freeCells(): number {
@@ -49,6 +77,10 @@ export class RowCache {
 
   get peakCells(): number {
     return this.#pool.peakCells;
+  }
+
+  get storedTurns(): StoredTurnUsage {
+    return { storedTurnBytes: this.#store.bytes, lostTurns: this.#store.lost };
   }
 
   get usage(): CellUsage {
@@ -83,11 +115,11 @@ export class RowCache {
   isBeingComputed(work: SequenceWork, runs: readonly SequenceRun[]): boolean {
     if (!this.#turns) return false;
     const key = originKey(work.scope, placements(work.cartridges));
-    const beginning = work.tokens.subarray(0, work.firstLogitsRow);
-    const known = this.#turns.knownLength(key, beginning);
+    const wanted = beginning(work);
+    const known = this.#turns.knownLength(key, wanted);
     for (const run of runs) {
       if (run.isGenerating || run.strand?.node.origin.key !== key) continue;
-      const common = commonLength(run.work.tokens, beginning);
+      const common = commonLength(run.work.tokens, wanted);
       if (common - known < WORTH_WAITING_ROWS) continue;
       run.publishAt = Math.min(run.publishAt, common);
       return true;
@@ -96,13 +128,21 @@ export class RowCache {
   }
 
   /** Sets cells aside for work, with all rows that are there already; undefined when there is no room. */
-  begin(work: SequenceWork): SequenceRun | undefined {
+  begin(work: SequenceWork): Promise<SequenceRun | undefined> {
     return this.#turns ? this.#beginBehindTurns(work, this.#turns) : this.#beginBehindPrefix(work);
   }
 
   /** Loads what a run stands on and is not there yet. */
   async load(run: SequenceRun): Promise<void> {
     for (const rows of run.cartridges) await this.#load(rows);
+    if (!run.strand) return;
+    await this.#turns?.restore(run.strand, beginning(run.work));
+    run.catchUp();
+  }
+
+  /** Takes finished turns out of the cache that are beyond what they may keep there. */
+  async trim(): Promise<void> {
+    while (this.usage.cachedTurnCells > this.#keptTurnCells) if (!(await this.#turns?.storeOldest())) return;
   }
 
   /** Makes the rows that a run has computed known to others. */
@@ -123,7 +163,7 @@ export class RowCache {
 
   /** Brings a cartridge into the cache, to stay until {@link unpin}; false when there is no room. Rejects when it cannot be loaded. */
   async pin(cartridge: CartridgeRows): Promise<boolean> {
-    const held = this.#shared.hold(placements([cartridge]), 0, this.#makeRoom);
+    const held = await this.#shared.hold(placements([cartridge]), 0, this.#makeRoom);
     if (!held) return false;
     for (const rows of held) {
       await this.#load(rows).catch((error) => {
@@ -160,12 +200,12 @@ export class RowCache {
     for (const rows of this.#shared.values()) await this.#load(rows);
   }
 
-  #beginBehindTurns(work: SequenceWork, turns: TurnCache): SequenceRun | undefined {
+  async #beginBehindTurns(work: SequenceWork, turns: TurnCache): Promise<SequenceRun | undefined> {
     const places = placements(work.cartridges);
     const key = originKey(work.scope, places);
-    const match = turns.match(key, work.tokens.subarray(0, work.firstLogitsRow));
+    const match = turns.match(key, beginning(work));
     const ownCells = work.tokens.length - (match?.length ?? 0) + work.newRows;
-    const cartridges = this.#shared.hold(places, ownCells, this.#makeRoom);
+    const cartridges = await this.#shared.hold(places, ownCells, this.#makeRoom);
     if (!cartridges) {
       if (match) turns.forgo(match);
       return undefined;
@@ -175,11 +215,11 @@ export class RowCache {
     return new SequenceRun(this.#context, work, { reservation, cartridges, prefix: undefined, strand });
   }
 
-  #beginBehindPrefix(work: SequenceWork): SequenceRun | undefined {
+  async #beginBehindPrefix(work: SequenceWork): Promise<SequenceRun | undefined> {
     const places: Placement[] = placements(work.cartridges);
     const prefixNeed = sharedPrefix(work, places);
     const ownCells = work.tokens.length - work.sharedTokens + work.newRows;
-    const held = this.#shared.hold(prefixNeed ? [...places, prefixNeed] : places, ownCells, this.#makeRoom);
+    const held = await this.#shared.hold(prefixNeed ? [...places, prefixNeed] : places, ownCells, this.#makeRoom);
     if (!held) return undefined;
     const reservation = this.#pool.take(ownCells);
     const [cartridges, prefix] = [held.slice(0, places.length), held[places.length]];
@@ -193,4 +233,9 @@ export class RowCache {
     await this.#context.load(rows.reservation.sequence, rows.cartridge.stateBlob(rows.firstPosition ?? 0));
     rows.ready = true;
   }
+}
+
+/** What work may take from others: all up to the row that it needs logits of. */
+function beginning({ tokens, firstLogitsRow }: SequenceWork): Int32Array {
+  return tokens.subarray(0, firstLogitsRow);
 }

@@ -102,9 +102,10 @@ class World {
   readonly scheduler: Scheduler;
   readonly requests: Request[] = [];
   readonly cartridges: SlowCartridge[];
+  readonly storedTurnBytes: number;
   readonly pinned: CartridgeRows = { key: 'pinned', tokenCount: 6, stateBlob: (first) => Uint8Array.of(first, 9, 6) };
   isPinned = false;
-  counts = { finished: 0, cancelled: 0, failed: 0, unread: 0, reused: 0, dropped: 0 };
+  counts = { finished: 0, cancelled: 0, failed: 0, unread: 0, reused: 0, dropped: 0, copiedBack: 0, lostCopies: 0 };
 
   constructor(seed: number) {
     this.random = new Random(seed);
@@ -112,7 +113,10 @@ class World {
     const batchRows = 5 + this.random.integer(20);
     const runs = 1 + this.random.integer(5);
     this.context = new StrictContext(cells, batchRows, runs);
-    const limits = { sequences: 9 + this.random.integer(8), runs, sequenceTokens: cells, retainTurns: true };
+    if (this.random.integer(2) === 0) this.context.copiesForOneFailure = 3 + this.random.integer(9);
+    this.storedTurnBytes = [0, 400, 4000, 40_000][this.random.integer(4)]!;
+    const kept = { keptTurnCells: this.random.integer(cells), storedTurnBytes: this.storedTurnBytes };
+    const limits = { sequences: 9 + this.random.integer(8), runs, sequenceTokens: cells, retainTurns: true, ...kept };
     this.scheduler = new Scheduler(this.context, limits);
     this.cartridges = CARTRIDGE_SIZES.map((_, id) => new SlowCartridge(id, this.random.fork(`cartridge ${id}`)));
   }
@@ -204,13 +208,14 @@ class World {
 
   check(): void {
     const { cells, cache, violations } = this.context;
-    const { freeCells, requestCells, cartridgeCells, cachedTurnCells, waiting, running } = this.scheduler.usage;
+    const { freeCells, requestCells, cartridgeCells, cachedTurnCells, storedTurnBytes, waiting, running } = this.scheduler.usage;
     const parts = [freeCells, requestCells, cartridgeCells, cachedTurnCells];
     const open = this.requests.filter(({ outcome }) => outcome === undefined).length;
     const holds =
       parts.reduce((sum, part) => sum + part) === cells &&
       parts.every((part) => part >= 0) &&
       cache.length <= cells - freeCells &&
+      storedTurnBytes <= this.storedTurnBytes &&
       waiting + running === open &&
       violations.length === 0;
     // One call of `expect` for each of many thousand checks would take most of the time.
@@ -222,6 +227,9 @@ class World {
     this.check();
     const { freeCells, requestCells } = this.scheduler.usage;
     expect(requestCells).toBe(0);
+    this.counts.copiedBack += this.context.copies.back;
+    this.counts.lostCopies += this.context.copies.failed;
+    expect(this.scheduler.usage.lostTurns).toBe(this.context.copies.failed);
     expect(this.context.cache.length).toBe(this.context.cells - freeCells);
   }
 
@@ -256,7 +264,7 @@ class World {
 }
 
 it('keeps all books through thousands of random operations', async () => {
-  const total = { finished: 0, cancelled: 0, failed: 0, unread: 0, reused: 0, dropped: 0 };
+  const total = { finished: 0, cancelled: 0, failed: 0, unread: 0, reused: 0, dropped: 0, copiedBack: 0, lostCopies: 0 };
   for (let seed = 1; seed <= OPERATIONS / OPERATIONS_PER_RUN; seed++) {
     const world = new World(seed);
     for (let operation = 0; operation < OPERATIONS_PER_RUN; operation++) {

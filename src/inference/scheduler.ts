@@ -6,7 +6,7 @@ import { CartridgeClaims } from './cartridge-claims.js';
 import { CartridgeReads } from './cartridge-reads.js';
 import { assumedRowCost, MeasuredRowCost } from './drafting/row-cost.js';
 import { RoomCheck } from './room-check.js';
-import { type CellUsage, RowCache } from './row-cache.js';
+import { type CellUsage, RowCache, type StoredTurnUsage } from './row-cache.js';
 import type { SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { CartridgeRows, SequenceWork } from './sequence-work.js';
@@ -20,6 +20,10 @@ export interface SchedulerLimits {
   sequenceTokens: number;
   /** Keep the rows of finished requests for others, and read prompts side by side in place of in order. */
   retainTurns?: boolean;
+  /** Cells that finished requests may keep while nobody uses them; all by default. */
+  keptTurnCells?: number;
+  /** Memory for copies of the rows beyond that; none by default. */
+  storedTurnBytes?: number;
 }
 
 export interface EngineStatistics {
@@ -36,7 +40,7 @@ export interface EngineStatistics {
   peakCells: number;
 }
 
-export interface SchedulerUsage extends CellUsage {
+export interface SchedulerUsage extends CellUsage, StoredTurnUsage {
   running: number;
   waiting: number;
   residentCartridges: number;
@@ -84,8 +88,9 @@ export class Scheduler {
   constructor(context: SequenceContext, limits: SchedulerLimits) {
     this.#context = context;
     this.#limits = limits;
-    this.#cache = new RowCache(context, { sequences: limits.sequences, retainTurns: limits.retainTurns ?? false });
-    this.#check = new RoomCheck({ cells: context.cells, ...limits });
+    const { sequences, retainTurns = false, keptTurnCells = context.cells, storedTurnBytes = 0 } = limits;
+    this.#cache = new RowCache(context, { sequences, retainTurns, keptTurnCells, storedTurnBytes });
+    this.#check = new RoomCheck({ cells: context.cells, ...limits, sequences: this.#cache.sequences });
     this.#rowCost = limits.retainTurns ? new MeasuredRowCost() : undefined;
   }
 
@@ -100,8 +105,9 @@ export class Scheduler {
   get usage(): SchedulerUsage {
     const residentCartridges = this.#cache.residentCartridges.size;
     const running = this.#runs.length;
-    const decodeSeconds = this.#decodeMs / 1000;
-    return { ...this.#cache.usage, running, waiting: this.#waiting.requests, residentCartridges, decodeSeconds };
+    const waiting = this.#waiting.requests;
+    const { usage, storedTurns } = this.#cache;
+    return { ...usage, ...storedTurns, running, waiting, residentCartridges, decodeSeconds: this.#decodeMs / 1000 };
   }
 
   /** Why the context could not be made anew after a failed decode (`ENGINE_DOWN`); undefined when it could, or never had to. */
@@ -267,6 +273,7 @@ export class Scheduler {
     });
     if (this.#runs.length === 0 && !started) return this.#sleep();
     const finished = this.#runs.length > 0 ? await this.#decode() : started;
+    if (finished) await this.#cache.trim();
     // Whoever waited for it may have a next request at hand: that belongs into the next batch, or at least before the end.
     if (finished) await setImmediate();
   }
@@ -300,7 +307,7 @@ export class Scheduler {
     const missing = this.#cache.missing(work.cartridges);
     if (!missing.every((cartridge) => this.#reads.isReady(cartridge))) return 'later';
     if (this.#cache.isBeingComputed(work, this.#runs)) return 'later';
-    const run = this.#cache.begin(work);
+    const run = await this.#cache.begin(work);
     if (!run) return 'full';
     try {
       await this.#cache.load(run);

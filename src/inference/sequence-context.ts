@@ -20,6 +20,11 @@ export interface SequenceContext {
   remove(sequence: number, start?: number, end?: number): void;
   /** Fills an empty sequence from a state blob. Rejects with `ENGINE_FAILURE` when the engine does not take it. */
   load(sequence: number, blob: Uint8Array): Promise<void>;
+  /**
+   * The state blob of a sequence: a copy of all its rows for {@link load}. Rejects with `ENGINE_FAILURE`, and for a sequence
+   * beyond the `logitsRows` first: libllama labels the rows of none behind those.
+   */
+  save(sequence: number): Promise<Uint8Array>;
   /** Empties the whole cache, so that the next rows go where they would in a new one. */
   clear(): void;
   /** Makes the context anew, empty, after a decode that failed. Rejects as making the first one did; may be called again then. */

@@ -55,6 +55,14 @@ export class SequencePool {
     this.#freeCells += cells;
   }
 
+  /** Sets cells aside for a while; false when so many are not free. */
+  takeCells(cells: number): boolean {
+    if (cells > this.#freeCells) return false;
+    this.#freeCells -= cells;
+    this.#peakCells = Math.max(this.#peakCells, this.#context.cells - this.#freeCells);
+    return true;
+  }
+
   /** Gives cells back that no sequence lies in any more, or that were never used. */
   giveCells(cells: number): void {
     this.#freeCells += cells;

@@ -36,8 +36,14 @@ export class SequenceRun {
     this.cartridges = parts.cartridges;
     this.prefix = parts.prefix;
     this.strand = parts.strand;
-    this.#rows = parts.strand ? parts.strand.node.end - parts.strand.node.origin.cartridgeEnd : 0;
     this.publishAt = work.tokens.length;
+    this.catchUp();
+  }
+
+  /** Goes on from where it stands among the turns, before its first own row. */
+  catchUp(): void {
+    const { strand } = this;
+    this.#rows = strand ? strand.node.end - strand.node.origin.cartridgeEnd : 0;
   }
 
   get isGenerating(): boolean {

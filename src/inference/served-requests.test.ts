@@ -135,6 +135,50 @@ describe('turns that are kept', () => {
   });
 });
 
+describe('turns that have left the cache', () => {
+  const settings = { keptTurnCells: 0, storedTurnBytes: 1 << 24 };
+
+  it('come back, behind their cartridges, and change nothing in what is said', async () => {
+    const first = encode(STORY.repeat(3));
+    const says = async (more: EngineSettings) => {
+      await start(more);
+      const cartridges = [1, 2].map((seed) => engine.addCartridge(sourceOf(seed, 20)));
+      const ask = (prompt: Int32Array) => engine.complete(request(prompt, { cartridges, topLogprobs: 3 }));
+      const answer = await ask(first);
+      await engine.whenIdle();
+      const left = { cells: usage().cachedTurnCells, bytes: usage().storedTurnBytes };
+      const second = await ask(Int32Array.of(...first, ...answer.tokens, ...encode(' The key is')));
+      const third = await ask(Int32Array.of(...first.subarray(0, 40), ...encode(' The ferry is')));
+      return { left, said: [second, third].map(({ timings: _, ...said }) => said) };
+    };
+    const kept = await says({});
+    await engine.dispose();
+    const stored = await says(settings);
+    expect(kept.left).toEqual({ cells: first.length + 11, bytes: 0 });
+    expect(stored.left).toEqual({ cells: 0, bytes: expect.any(Number) });
+    expect(stored.left.bytes).toBeGreaterThan((first.length + 11) * engine.kvBytesPerToken);
+    expect(stored.said.map((each) => each.usage.cachedPromptTokens)).toEqual([first.length + 11, 40]);
+    // The same bits: the rows are copies.
+    expect(stored.said).toEqual(kept.said);
+    expect(usage().lostTurns).toBe(0);
+  });
+
+  it('are not seen from another scope, and go with their cartridge', async () => {
+    await start(settings);
+    const cartridge = engine.addCartridge(sourceOf(1, 20));
+    const cached = async (scope: string) => {
+      const { usage } = await engine.complete(request(STORY, { cartridges: [cartridge], scope }));
+      await engine.whenIdle();
+      return usage.cachedPromptTokens;
+    };
+    const all = encode(STORY).length - 1;
+    expect([await cached('ada'), await cached('bob'), await cached('ada')]).toEqual([0, 0, all]);
+    expect(await engine.evict(cartridge)).toBe(true);
+    expect(usage().storedTurnBytes).toBe(0);
+    expect(await cached('ada')).toBe(0);
+  });
+});
+
 describe('cartridges that come and go', () => {
   const ask = (cartridges: CartridgeHandle[]) => engine.complete(request('The key', { cartridges }));
 

@@ -48,16 +48,16 @@ export class SharedRowsTable {
    * Takes a hold on all needs, making the ones that are missing (not `ready`), if `makeRoom` has room for them, for `ownCells`
    * and for a sequence of its own. Undefined when it has not: then nothing is held.
    */
-  hold(
+  async hold(
     needs: readonly SharedRowsNeed[],
     ownCells: number,
-    makeRoom: (cells: number, sequences: number) => boolean,
-  ): SharedRows[] | undefined {
+    makeRoom: (cells: number, sequences: number) => Promise<boolean>,
+  ): Promise<SharedRows[] | undefined> {
     const present = needs.flatMap(({ key }) => this.#rows.get(key) ?? []);
     for (const rows of present) rows.users++;
     const missing = needs.filter(({ key }) => !this.#rows.has(key));
     const cells = missing.reduce((sum, need) => sum + need.cells, ownCells);
-    if (!makeRoom(cells, missing.length + 1)) {
+    if (!(await makeRoom(cells, missing.length + 1))) {
       for (const rows of present) this.release(rows);
       return undefined;
     }

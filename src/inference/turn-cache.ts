@@ -3,6 +3,7 @@ import type { SequenceContext } from './sequence-context.js';
 import type { Reservation, SequencePool } from './sequence-pool.js';
 import type { CartridgeRows } from './sequence-work.js';
 import type { SharedRows, SharedRowsTable } from './shared-rows.js';
+import type { StoredTurn, TurnStore } from './turn-store.js';
 import {
   addLeaf,
   findLongest,
@@ -13,6 +14,7 @@ import {
   type TurnNode,
   type TurnOrigin,
   type TurnStrand,
+  tokensThrough,
 } from './turn-tree.js';
 
 /** Computed rows that a request is about to go on from; they stay until it has begun. */
@@ -21,23 +23,37 @@ export interface TurnMatch {
   readonly length: number;
 }
 
+interface TurnCacheParts {
+  context: SequenceContext;
+  pool: SequencePool;
+  shared: SharedRowsTable;
+  /** Where rows go that leave the cache. */
+  store: TurnStore;
+}
+
 /**
  * Keeps the rows of requests for later ones of the same scope and cartridges that begin alike. A cell is counted once, in the
  * node of the tree that it belongs to, however many sequences lie in it; it is free when the last of them is gone. An idle
- * sequence lies at a leaf only: the way there is what it keeps.
+ * sequence lies at a leaf only: the way there is what it keeps. Rows that leave the cache are copied into a store, from where
+ * they come back.
  */
 export class TurnCache {
   readonly #context: SequenceContext;
   readonly #pool: SequencePool;
   readonly #shared: SharedRowsTable;
+  readonly #store: TurnStore;
+  /** A sequence that is nobody's: rows pass through it on their way to the store and back. */
+  readonly #passage: number;
   readonly #origins = new Map<string, { origin: TurnOrigin; cartridges: readonly SharedRows[] }>();
   readonly #idle = new Set<TurnStrand>();
   #uses = 0;
 
-  constructor(context: SequenceContext, pool: SequencePool, shared: SharedRowsTable) {
+  constructor({ context, pool, shared, store }: TurnCacheParts) {
     this.#context = context;
     this.#pool = pool;
     this.#shared = shared;
+    this.#store = store;
+    this.#passage = pool.take(0).sequence;
   }
 
   get isEmpty(): boolean {
@@ -61,10 +77,10 @@ export class TurnCache {
     return count;
   }
 
-  /** How many of these first tokens are computed. */
+  /** How many of these first tokens are computed, here or in the store. */
   knownLength(originKey: string, tokens: Int32Array): number {
     const found = this.#origins.get(originKey);
-    return found ? findLongest(found.origin, tokens).length : 0;
+    return this.#store.reach(originKey, tokens, found ? findLongest(found.origin, tokens).length : 0);
   }
 
   /** Finds the longest computed beginning of some tokens and keeps it, until {@link begin} or {@link forgo}. */
@@ -96,6 +112,20 @@ export class TurnCache {
     const strand: TurnStrand = { reservation, node };
     node.strands.add(strand);
     return strand;
+  }
+
+  /**
+   * Brings rows of these tokens back from the store, as far as they go on from a sequence that has only begun, and enters them.
+   * The rows of its cartridges must be in the cache.
+   */
+  async restore(strand: TurnStrand, tokens: Int32Array): Promise<void> {
+    const { origin } = strand.node;
+    for (;;) {
+      const known = strand.node.end - origin.cartridgeEnd;
+      const found = this.#store.find(origin.key, tokens, known);
+      if (!found || !(await this.#copyBack(strand, found))) return;
+      this.extend(strand, tokens.subarray(0, found.length));
+    }
   }
 
   /**
@@ -134,22 +164,80 @@ export class TurnCache {
 
   /** Gives up the rows that were not used for longest and lie in one sequence only; false when all are in use. */
   dropOldest(): boolean {
-    let oldest: TurnStrand | undefined;
-    for (const strand of this.#idle) {
-      if (strand.node.users > 0) continue;
-      if (!oldest || strand.node.lastUse < oldest.node.lastUse) oldest = strand;
-    }
+    const oldest = this.#findOldest();
     if (oldest) this.#retreat(oldest);
     return oldest !== undefined;
   }
 
-  /** Gives up the turns behind a cartridge; no running request may be among them. */
+  /** As {@link dropOldest}, with a copy of the rows in the store. */
+  async storeOldest(): Promise<boolean> {
+    const oldest = this.#findOldest();
+    if (!oldest) return false;
+    await this.#copyOut(oldest);
+    this.#retreat(oldest);
+    return true;
+  }
+
+  /** Gives up the turns behind a cartridge, stored ones too; no running request may be among them. */
   dropBehind(cartridge: CartridgeRows): void {
+    this.#store.dropBehind(cartridge.key);
     for (const { origin, cartridges } of [...this.#origins.values()]) {
       if (!cartridges.some((rows) => rows.cartridge?.key === cartridge.key)) continue;
       for (const strand of [...this.#idle]) {
         while (strand.node.origin === origin && this.#idle.has(strand)) this.#retreat(strand);
       }
+    }
+  }
+
+  #findOldest(): TurnStrand | undefined {
+    let oldest: TurnStrand | undefined;
+    for (const strand of this.#idle) {
+      if (strand.node.users > 0) continue;
+      if (!oldest || strand.node.lastUse < oldest.node.lastUse) oldest = strand;
+    }
+    return oldest;
+  }
+
+  /** Stores the rows of an idle sequence's node; what is before them is stored when its turn comes. */
+  async #copyOut({ node, reservation }: TurnStrand): Promise<void> {
+    const { origin, end } = node;
+    const isOthersToo = node.children.size > 0 || node.strands.size > 1;
+    const tokens = tokensThrough(node);
+    const start = tokens.length - node.tokens.length;
+    if (this.#store.limitBytes === 0 || isOthersToo || this.#store.has(origin.key, tokens, start)) return;
+    const cartridges = this.#origins.get(origin.key)?.cartridges ?? [];
+    const cartridgeKeys = cartridges.flatMap(({ cartridge }) => cartridge?.key ?? []);
+    this.#context.share(reservation.sequence, this.#passage, end, end - node.tokens.length);
+    try {
+      const rows = await this.#context.save(this.#passage);
+      this.#store.add({ originKey: origin.key, cartridgeKeys, tokens, start, rows });
+    } catch {
+      // Whoever goes on from them computes them again.
+      this.#store.countLost();
+    } finally {
+      this.#context.remove(this.#passage);
+    }
+  }
+
+  /** Puts the rows of a copy behind those of a sequence; false when there is no room for all of the copy meanwhile, or it is lost. */
+  async #copyBack({ node, reservation }: TurnStrand, { turn, length }: { turn: StoredTurn; length: number }): Promise<boolean> {
+    const spareCells = Math.max(0, turn.tokens.length - turn.start - reservation.cells);
+    if (!this.#pool.takeCells(spareCells)) return false;
+    const { key, cartridgeEnd } = node.origin;
+    // A sequence that begins with rows of others has those of the cartridges from them.
+    const cartridges = node.parent ? [] : (this.#origins.get(key)?.cartridges ?? []);
+    try {
+      await this.#context.load(this.#passage, turn.rows);
+      for (const { reservation: from, end } of cartridges) this.#context.share(from.sequence, reservation.sequence, end);
+      this.#context.share(this.#passage, reservation.sequence, cartridgeEnd + length, node.end);
+      this.#store.touch(turn);
+      return true;
+    } catch {
+      this.#store.lose(turn);
+      return false;
+    } finally {
+      this.#context.remove(this.#passage);
+      this.#pool.giveCells(spareCells);
     }
   }
 

@@ -1,3 +1,4 @@
+import { concatenate } from '../core/concatenate.js';
 import { commonLength } from './common-length.js';
 import type { Reservation } from './sequence-pool.js';
 
@@ -82,6 +83,13 @@ export function sequenceThrough(node: TurnNode): number {
     for (const strand of at.strands) return strand.reservation.sequence;
     at = at.children.values().next().value as TurnNode;
   }
+}
+
+/** The tokens on the way from the root to the end of a node. */
+export function tokensThrough(node: TurnNode): Int32Array {
+  const runs: Int32Array[] = [];
+  for (let at: TurnNode | undefined = node; at; at = at.parent) runs.unshift(at.tokens);
+  return concatenate(Int32Array, runs);
 }
 
 /** All nodes below one, the near ones first. */

@@ -61,6 +61,7 @@ export function bindLlama(library: LibraryHandle) {
       'void llama_attach_threadpool(void *ctx, void *threadpool, void *threadpool_batch)',
     ),
     llama_n_ctx: bind<(context: LlamaContext) => number>('uint32_t llama_n_ctx(void *ctx)'),
+    llama_n_seq_max: bind<(context: LlamaContext) => number>('uint32_t llama_n_seq_max(void *ctx)'),
     llama_batch_init: bind<(tokens: number, embeddings: number, sequences: number) => LlamaBatch>(
       'llama_batch llama_batch_init(int32_t n, int32_t embd, int32_t n_seq_max)',
     ),

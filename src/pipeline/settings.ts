@@ -116,6 +116,18 @@ const servingSettings = z.strictObject({
     .max(1 << 20)
     .default(1024)
     .describe('tokens of a usual request with its answer, for the memory plan'),
+  keptTurnTokens: z
+    .int()
+    .min(0)
+    .max(1 << 24)
+    .optional()
+    .describe('cells that finished turns keep in the cache; as many as slow a decode by a twentieth'),
+  storedTurnBytes: z
+    .int()
+    .min(0)
+    .max(2 ** 40)
+    .optional()
+    .describe('memory for finished turns outside of the cache; an eighth of what is free, at most 4 GiB'),
   queueSize: z.int().min(0).max(100_000).default(128).describe('requests that may wait; more are refused with 429'),
   keyConcurrency: count.max(100_000).default(64).describe('requests of one key at a time, unless the key says otherwise'),
   keyTokensPerMinute: count.optional().describe('tokens a minute of one key, unless the key says otherwise'),

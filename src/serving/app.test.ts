@@ -19,6 +19,8 @@ const idle = {
   running: 0,
   waiting: 0,
   residentCartridges: 0,
+  storedTurnBytes: 0,
+  lostTurns: 0,
   decodeSeconds: 1.5,
 };
 const holders: Record<string, Caller> = {

@@ -7,6 +7,7 @@ const demand: MemoryDemand = {
   bytesPerToken: 1000,
   modelTokens: 4096,
   freeBytes: 1e9,
+  hostFreeBytes: 8e9,
   cartridges: [],
   maxRequests: 8,
   requestTokens: 1024,
@@ -15,8 +16,16 @@ const cartridge = (tokenCount: number, id = 'notes') => ({ id, tokenCount });
 
 test('without a size there is room for as many usual requests as may run, and for the cartridges', () => {
   const plan = planMemory({ ...demand, cartridges: [cartridge(300), cartridge(200)] });
-  expect(plan).toEqual({ contextTokens: 8704, bytes: 8_704_000, cartridgeTokens: 500, keepsAllCartridges: true, users: 8 });
+  expect(plan).toEqual({
+    contextTokens: 8704,
+    bytes: 8_704_000,
+    cartridgeTokens: 500,
+    keepsAllCartridges: true,
+    users: 8,
+    storedTurnBytes: 1e9,
+  });
   expect(describePlan(plan)).toContain('8704 cells (8.3 MiB); 500 of them for named cartridges; room for 8 usual requests');
+  expect(describePlan(plan)).toContain('up to 953.7 MiB for finished turns');
 });
 
 test('memory bounds the cells and so the users', () => {
@@ -33,6 +42,7 @@ test.each<[string, Partial<MemoryDemand>, string, string]>([
   ['a cartridge that fills the model', { cartridges: [cartridge(4090)] }, 'CONTEXT_OVERFLOW', 'notes has 4090 rows'],
   ['too few cells', { contextTokens: 1024, cartridges: [cartridge(512)] }, 'INVALID_OPTION', 'they need 1536'],
   ['more cells than memory', { contextTokens: 1 << 20 }, 'OUT_OF_MEMORY', 'are free'],
+  ['more finished turns than memory', { storedTurnBytes: 9e9 }, 'OUT_OF_MEMORY', '8.4 GiB, 7.5 GiB are free'],
   ['no memory at all', { freeBytes: 0 }, 'OUT_OF_MEMORY', 'are free'],
 ])('%s is refused', (_what, change, code, message) => {
   const error = (() => {
@@ -50,6 +60,7 @@ test('a plan is kept or refused, whatever is asked: it fits into memory and hold
     bytesPerToken: fc.integer({ min: 1, max: 1 << 20 }),
     modelTokens: fc.integer({ min: 128, max: 1 << 17 }),
     freeBytes: fc.integer({ min: 0, max: 1e11 }),
+    hostFreeBytes: fc.integer({ min: 0, max: 1e11 }),
     cartridges: fc.array(
       fc.integer({ min: 1, max: 1 << 13 }).map((tokens) => cartridge(tokens)),
       { maxLength: 5 },

@@ -9,6 +9,10 @@ export interface MemoryDemand {
   modelTokens: number;
   /** Bytes that are free where the cache will lie. */
   freeBytes: number;
+  /** Bytes that are free in the memory of the processors. */
+  hostFreeBytes: number;
+  /** For rows of finished turns outside of the cache, where it was said. */
+  storedTurnBytes?: number;
   /** Cartridges that were named at start. */
   cartridges: readonly { id: string; tokenCount: number }[];
   /** Cells that were asked for; without it they are chosen. */
@@ -28,6 +32,8 @@ export interface MemoryPlan {
   keepsAllCartridges: boolean;
   /** Usual requests that have room at the same time, at most as many as may run. */
   users: number;
+  /** Most bytes of finished turns outside of the cache. */
+  storedTurnBytes: number;
 }
 
 /** The engine rounds cells up to this. */
@@ -40,10 +46,13 @@ const LONG_REQUEST_TOKENS = 8192;
 const MAX_CHOSEN_TOKENS = 1 << 18;
 /** Of the free memory; the rest is for computation and for everything else. */
 const MEMORY_SHARE = 0.5;
+/** Of the free memory, for finished turns. */
+const STORED_TURN_SHARE = 1 / 8;
+const MAX_CHOSEN_STORED_BYTES = 2 ** 32;
 
 /**
  * Lays out the cache. Throws for what cannot work: `CONTEXT_OVERFLOW` for a cartridge that leaves the model no room,
- * `INVALID_OPTION` for too few cells, `OUT_OF_MEMORY` for too many.
+ * `INVALID_OPTION` for too few cells, `OUT_OF_MEMORY` for what the memory does not hold.
  */
 export function planMemory(demand: MemoryDemand): MemoryPlan {
   const { bytesPerToken, modelTokens, cartridges, maxRequests } = demand;
@@ -56,14 +65,16 @@ export function planMemory(demand: MemoryDemand): MemoryPlan {
   const keepsAllCartridges = all + request <= contextTokens;
   const cartridgeTokens = keepsAllCartridges ? all : largest;
   const users = Math.min(maxRequests, Math.floor((contextTokens - cartridgeTokens) / request));
-  return { contextTokens, bytes: contextTokens * bytesPerToken, cartridgeTokens, keepsAllCartridges, users };
+  const storedTurnBytes = planStoredTurns(demand);
+  return { contextTokens, bytes: contextTokens * bytesPerToken, cartridgeTokens, keepsAllCartridges, users, storedTurnBytes };
 }
 
 /** The plan in one line. */
 export function describePlan(plan: MemoryPlan): string {
-  const { contextTokens, bytes, cartridgeTokens, keepsAllCartridges, users } = plan;
+  const { contextTokens, bytes, cartridgeTokens, keepsAllCartridges, users, storedTurnBytes } = plan;
   const kept = keepsAllCartridges ? `${cartridgeTokens} of them for named cartridges` : 'named cartridges take turns in them';
-  return `cache of ${contextTokens} cells (${formatBytes(bytes)}); ${kept}; room for ${users} usual requests at a time`;
+  const room = `room for ${users} usual requests at a time`;
+  return `cache of ${contextTokens} cells (${formatBytes(bytes)}); ${kept}; ${room}; up to ${formatBytes(storedTurnBytes)} for finished turns`;
 }
 
 function checkCartridges({ cartridges, modelTokens }: MemoryDemand): void {
@@ -94,6 +105,16 @@ function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, n
     'INVALID_OPTION',
     `a cache of ${cells} cells has no room for the largest cartridge with a usual request: they need ${needed}`,
     { hint: `use --context-tokens ${roundUp(needed)} or more, or a smaller serving.requestTokens` },
+  );
+}
+
+function planStoredTurns({ storedTurnBytes, hostFreeBytes }: MemoryDemand): number {
+  const chosen = Math.min(MAX_CHOSEN_STORED_BYTES, Math.floor(hostFreeBytes * STORED_TURN_SHARE));
+  if ((storedTurnBytes ?? chosen) <= hostFreeBytes) return storedTurnBytes ?? chosen;
+  throw new CartridgesError(
+    'OUT_OF_MEMORY',
+    `finished turns may take ${formatBytes(storedTurnBytes ?? chosen)}, ${formatBytes(hostFreeBytes)} are free`,
+    { hint: `set serving.storedTurnBytes to ${chosen} or less` },
   );
 }
 

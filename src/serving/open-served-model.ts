@@ -4,6 +4,7 @@ import type { RunOptions } from '../core/progress.js';
 import { kvBytesPerToken } from '../inference/inference-engine.js';
 import { ModelSession } from '../pipeline/model-session.js';
 import type { Settings } from '../pipeline/settings.js';
+import { chooseKeptTurnCells, countParameters } from './kept-turns.js';
 import { describePlan, type MemoryPlan, planMemory } from './memory-plan.js';
 import { namedCartridges } from './named-cartridges.js';
 import type { ServedModel } from './served-model.js';
@@ -27,7 +28,13 @@ export async function openServedModel(settings: ServingSettings, run: RunOptions
     const plan = planMemory({ ...serving, ...memoryOf(session), cartridges });
     run.onProgress?.({ kind: 'note', stage: 'load', message: describePlan(plan) });
     const { contextTokens } = plan;
-    const engine = await session.createEngine({ contextTokens, maxRequests: serving.maxRequests, retainTurns: true });
+    const engine = await session.createEngine({
+      contextTokens,
+      maxRequests: serving.maxRequests,
+      retainTurns: true,
+      keptTurnCells: serving.keptTurnTokens ?? chooseKeptTurnCells(session.config, countParameters(session.gguf)),
+      storedTurnBytes: plan.storedTurnBytes,
+    });
     const name = serving.modelName ?? basename(session.path).replace(/\.gguf$/i, '');
     const createdAt = Math.floor(Date.now() / 1000);
     return { session, plan, model: { name, createdAt, engine, framing: session.framing } };
@@ -48,5 +55,6 @@ function memoryOf({ config, languageModel, gguf, tuning }: ModelSession) {
     bytesPerToken: kvBytesPerToken(languageModel.shape, tuning?.cacheType),
     modelTokens: config.contextLength,
     freeBytes: Math.max(0, free - gguf.fileSize),
+    hostFreeBytes: process.availableMemory(),
   };
 }

@@ -6,6 +6,11 @@ interface Cell {
   sequences: Set<number>;
 }
 
+/** Of the blob of a test's cartridge: first position, token, count. */
+const CARTRIDGE_BLOB_BYTES = 3;
+/** Begins each row of a saved sequence, so that one is longer than the blob of a cartridge. */
+const SAVED = -1;
+
 /**
  * A cache in TypeScript that is as strict as libllama, or stricter: no overflow, positions without gaps, no call during a
  * decode. The logits behind a row are a hash of all that the row attends to, so that a wrong share shows.
@@ -22,6 +27,10 @@ export class StrictContext implements SequenceContext {
   rebuilds = 0;
   /** What libllama would have refused, or died of. */
   readonly violations: string[] = [];
+  /** One of so many copies of rows out of the cache and back fails. */
+  copiesForOneFailure = Number.POSITIVE_INFINITY;
+  /** Of rows out of the cache and back, and how many of these failed. */
+  readonly copies = { out: 0, back: 0, failed: 0 };
   cache: Cell[] = [];
   #rows: { token: number; position: number; sequence: number; wantsLogits: boolean }[] = [];
   #logits: (Float32Array | undefined)[] = [];
@@ -88,8 +97,19 @@ export class StrictContext implements SequenceContext {
     }
   }
 
+  async save(sequence: number): Promise<Uint8Array> {
+    this.#assertQuiet();
+    this.#require(sequence < this.logitsRows, 'a copy of a sequence that libllama does not label');
+    const rows = this.cache.filter((cell) => cell.sequences.has(sequence));
+    const copy = new Uint8Array(Int32Array.from(rows.flatMap(({ token, position }) => [SAVED, token, position])).buffer);
+    this.copies.out++;
+    await this.#finishCopy();
+    return copy;
+  }
+
   async load(sequence: number, blob: Uint8Array): Promise<void> {
     this.#assertQuiet();
+    if (blob.length > CARTRIDGE_BLOB_BYTES) return this.#loadSaved(sequence, new Int32Array(blob.buffer));
     const [firstPosition, token, count] = blob as unknown as [number, number, number];
     if (token === 255) throw new Error('the blob was refused');
     for (let row = 0; row < count; row++) {
@@ -100,6 +120,21 @@ export class StrictContext implements SequenceContext {
   clear(): void {
     this.#assertQuiet();
     this.cache = [];
+  }
+
+  async #loadSaved(sequence: number, words: Int32Array): Promise<void> {
+    this.copies.back++;
+    await this.#finishCopy();
+    for (let word = 0; word < words.length; word += 3) {
+      this.#store({ token: words[word + 1]!, position: words[word + 2]!, sequences: new Set([sequence]) });
+    }
+  }
+
+  async #finishCopy(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    if ((this.copies.out + this.copies.back) % this.copiesForOneFailure !== 0) return;
+    this.copies.failed++;
+    throw new Error('the copy failed');
   }
 
   #store(cell: Cell): void {

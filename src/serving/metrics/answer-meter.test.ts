@@ -13,6 +13,8 @@ const usage = {
   running: 3,
   waiting: 2,
   residentCartridges: 1,
+  storedTurnBytes: 4096,
+  lostTurns: 2,
   decodeSeconds: 0,
 };
 const ana = { scope: 'ana', isAdmin: false, mayUse: () => true };
@@ -59,4 +61,6 @@ test('the cells of all owners are the cells of the engine', async () => {
   expect(cells).toEqual([30, 20, 10, 40]);
   expect(await readValue(metrics, 'requests{state="waiting"}')).toBe(2);
   expect(await readValue(metrics, 'cartridges_loaded')).toBe(1);
+  expect(await readValue(metrics, 'stored_turn_bytes')).toBe(4096);
+  expect(await readValue(metrics, 'lost_turns_total')).toBe(2);
 });

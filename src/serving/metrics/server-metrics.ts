@@ -53,15 +53,11 @@ export class ServerMetrics {
       gauge.set({ state: 'running' }, running);
       gauge.set({ state: 'waiting' }, waiting);
     });
-    const decodeSeconds: Counter = new Counter({
-      name: 'cartridges_decode_seconds_total',
-      help: 'Time in which the engine computed batches',
-      registers: [this.registry],
-      collect: () => {
-        decodeSeconds.reset();
-        decodeSeconds.inc(usage().decodeSeconds);
-      },
-    });
+    this.#gauge('stored_turn_bytes', 'Rows of finished turns outside of the cache', [], (gauge) =>
+      gauge.set(usage().storedTurnBytes),
+    );
+    this.#total('lost_turns_total', 'Finished turns whose rows could not be copied', () => usage().lostTurns);
+    this.#total('decode_seconds_total', 'Time in which the engine computed batches', () => usage().decodeSeconds);
     this.#gauge('cartridges_loaded', 'Cartridges whose rows are in the cache', [], (gauge) =>
       gauge.set(usage().residentCartridges),
     );
@@ -74,6 +70,19 @@ export class ServerMetrics {
 
   #counter(name: string, help: string, labelNames: string[]): Counter {
     return new Counter({ name: `cartridges_${name}`, help, labelNames, registers: [this.registry] });
+  }
+
+  /** A counter whose value is counted elsewhere. */
+  #total(name: string, help: string, read: () => number): void {
+    const counter: Counter = new Counter({
+      name: `cartridges_${name}`,
+      help,
+      registers: [this.registry],
+      collect: () => {
+        counter.reset();
+        counter.inc(read());
+      },
+    });
   }
 
   #histogram(name: string, help: string, buckets: number[]): Histogram {
