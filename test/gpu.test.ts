@@ -42,6 +42,10 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
       backend.dispose();
     });
 
+    test('the plan counts intermediate results', () => {
+      expect(step.plan.description).toMatch(/intermediate results [1-9][\d.]* [KMG]iB/);
+    });
+
     test('loss and gradients', async () => {
       const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
       expect(Math.abs(lossSum / normalizer - golden.losses.token_mean!)).toBeLessThan(TOLERANCE.loss);

@@ -107,6 +107,8 @@ export class LlamaSequenceContext implements SequenceContext {
     }
     const { context, batch } = this.#live;
     await decodeBatch(this.#engine, context, { ...batch, n_tokens: count });
+    // A GPU may still be computing; whoever asks for logits first would wait for it, on the event loop.
+    if (this.#settings.offload) await callAsync(this.#engine.llama.llama_synchronize, context);
   }
 
   logits(row: number): Float32Array {

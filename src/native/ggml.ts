@@ -177,6 +177,9 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_backend_sched_graph_compute: base<(scheduler: GgmlScheduler, graph: GgmlGraph) => number>(
       'int ggml_backend_sched_graph_compute(void *s, void *graph)',
     ),
+    ggml_backend_sched_get_buffer_size: base<(scheduler: GgmlScheduler, backend: GgmlBackend) => number | bigint>(
+      'size_t ggml_backend_sched_get_buffer_size(void *s, void *backend)',
+    ),
     ggml_backend_sched_free: base<(scheduler: GgmlScheduler) => void>('void ggml_backend_sched_free(void *s)'),
 
     ggml_backend_load: ggml<(path: string) => GgmlRegistry | null>('void *ggml_backend_load(const char *path)'),

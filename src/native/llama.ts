@@ -67,6 +67,7 @@ export function bindLlama(library: LibraryHandle) {
     ),
     llama_batch_free: bind<(batch: LlamaBatch) => void>('void llama_batch_free(llama_batch b)'),
     llama_decode: bind<(context: LlamaContext, batch: LlamaBatch) => number>('int32_t llama_decode(void *ctx, llama_batch b)'),
+    llama_synchronize: bind<(context: LlamaContext) => void>('void llama_synchronize(void *ctx)'),
     llama_get_logits_ith: bind<(context: LlamaContext, row: number) => bigint | null>(
       'void *llama_get_logits_ith(void *ctx, int32_t row)',
     ),

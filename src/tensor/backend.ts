@@ -57,6 +57,12 @@ export class Backend {
     return this.engine.ggml.ggml_backend_sched_new(backends, null, 2, MAX_GRAPH_NODES, false, true);
   }
 
+  /** Bytes that a scheduler holds for results, on the device and on the CPU behind it. */
+  schedulerBytes(scheduler: GgmlScheduler): number {
+    const size = (backend: GgmlBackend) => Number(this.engine.ggml.ggml_backend_sched_get_buffer_size(scheduler, backend));
+    return size(this.handle) + (this.#cpu ? size(this.#cpu) : 0);
+  }
+
   /** The error of a failed allocation, with what was asked and what the device has. */
   outOfMemory(what: string, bytes?: number): CartridgesError {
     const asked = bytes === undefined ? '' : ` (${Math.ceil(bytes / 2 ** 20)} MiB)`;

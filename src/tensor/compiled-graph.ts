@@ -38,9 +38,10 @@ export class CompiledGraph {
     if (!allocated) throw graph.backend.outOfMemory('the intermediate results of a step');
   }
 
-  /** Bytes of intermediate results; 0 where a scheduler spreads them over devices. */
+  /** Bytes of intermediate results. */
   get byteLength(): number {
-    return this.#allocator ? Number(this.#backend.engine.ggml.ggml_gallocr_get_buffer_size(this.#allocator, 0)) : 0;
+    if (this.#scheduler) return this.#backend.schedulerBytes(this.#scheduler);
+    return Number(this.#backend.engine.ggml.ggml_gallocr_get_buffer_size(this.#allocator!, 0));
   }
 
   /** Computes on a worker thread; the event loop stays free. One computation at a time. */
