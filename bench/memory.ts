@@ -45,11 +45,11 @@ const workers = Number(options.threads);
 const weights = weightBytes(loadEngine(), QWEN_1_5B, { forward: GgmlType.BF16, transposed: undefined });
 
 const shown = SHOWN_PREFIXES.flatMap((prefixTokens) =>
-  [false, true].map((recomputes) =>
+  [0, QWEN_1_5B.layers].map((recomputedLayers) =>
     planned(
-      `largest pack at p=${prefixTokens}, activations ${recomputes ? 'recomputed' : 'kept'}`,
+      `largest pack at p=${prefixTokens}, activations ${recomputedLayers > 0 ? 'recomputed' : 'kept'}`,
       'tokens',
-      largestPack(prefixTokens, recomputes),
+      largestPack(prefixTokens, recomputedLayers),
     ),
   ),
 );
@@ -61,7 +61,7 @@ printReport(
     cases: [...shown, planned('largest p × tokens', 'rows × tokens', largest.prefixTokens * largest.tokens)],
     notes: [
       `planned for Qwen2.5-1.5B in bf16, ${workers} workers with oneDNN, conversations of ${CONVERSATION_TOKENS} tokens, in ${formatBytes(MEMORY_BYTES)}`,
-      `p=${largest.prefixTokens} with ${largest.tokens} tokens: ${plan(largest.prefixTokens, largest.tokens, true).description}`,
+      `p=${largest.prefixTokens} with ${largest.tokens} tokens: ${plan(largest.prefixTokens, largest.tokens, QWEN_1_5B.layers).description}`,
     ],
   },
   options.json,
@@ -71,19 +71,19 @@ function planned(name: string, unit: string, ours: number): BenchCase {
   return { case: name, unit, ours, rival: null, rivalName: 'no rival: a plan', ratio: null };
 }
 
-function plan(prefixTokens: number, tokens: number, recomputes: boolean): ReplicaPlan {
+function plan(prefixTokens: number, tokens: number, recomputedLayers: number): ReplicaPlan {
   const slots = tokens / CONVERSATION_TOKENS;
   const shape = { slots, slotTokens: CONVERSATION_TOKENS, supervisedRows: tokens, entriesPerRow: 20 };
   const products = { provider: 'oneDNN', operandType: 'bf16' } as const;
   const fixed = { weightBytes: weights, frozenCount: 1, workers, products, logitChunkBytes: LOGIT_CHUNK_BYTES };
-  return planReplica(QWEN_1_5B, { ...fixed, shape, prefixTokens }, recomputes);
+  return planReplica(QWEN_1_5B, { ...fixed, shape, prefixTokens }, recomputedLayers);
 }
 
 /** Tokens of the largest pack that gives each worker as many conversations as the others; 0 when none fits. */
-function largestPack(prefixTokens: number, recomputes: boolean): number {
+function largestPack(prefixTokens: number, recomputedLayers: number): number {
   const step = workers * CONVERSATION_TOKENS;
   let tokens = 0;
-  while (plan(prefixTokens, tokens + step, recomputes).bytes <= MEMORY_BYTES) tokens += step;
+  while (plan(prefixTokens, tokens + step, recomputedLayers).bytes <= MEMORY_BYTES) tokens += step;
   return tokens;
 }
 
@@ -91,7 +91,7 @@ function largestProduct(): { prefixTokens: number; tokens: number } {
   let best = { prefixTokens: 0, tokens: 0 };
   const longest = QWEN_1_5B.contextLength - CONVERSATION_TOKENS;
   for (let prefixTokens = PREFIX_STEP; prefixTokens <= longest; prefixTokens += PREFIX_STEP) {
-    const tokens = largestPack(prefixTokens, true);
+    const tokens = largestPack(prefixTokens, QWEN_1_5B.layers);
     if (prefixTokens * tokens > best.prefixTokens * best.tokens) best = { prefixTokens, tokens };
   }
   return best;

@@ -33,12 +33,12 @@ afterAll(async () => {
   backend.dispose();
 });
 
-const packs = (lengths: readonly number[], of = shape) => randomPacks(lengths, of, model.config.vocabularySize);
-const stepOptions = (of = shape) => ({
+const packs = (lengths: readonly number[], of = shape, config = model.config) => randomPacks(lengths, of, config.vocabularySize);
+const stepOptions = (of = shape, config = model.config) => ({
   shape: of,
-  ...normalRows(model.config, ROWS, new Random(3)),
+  ...normalRows(config, ROWS, new Random(3)),
   frozenCount: 2,
-  logitChunkBytes: model.config.vocabularySize * 4 * 20,
+  logitChunkBytes: config.vocabularySize * 4 * 20,
 });
 const everything = (step: TrainingStep) => {
   const { keys, values, adam } = step.state();
@@ -87,12 +87,12 @@ describe('gradients equal those of the graph step', () => {
 });
 
 describe('the plan of the memory', () => {
-  const contents = () => packs([70, 60, 75, 90, 40, 30, 20]);
-  const after = async (step: TrainingStep) => {
-    const loss = await step.accumulate(contents());
+  const after = async (step: TrainingStep, config = model.config) => {
+    const contents = packs([70, 60, 75, 90, 40, 30, 20], shape, config);
+    const loss = await step.accumulate(contents);
     const gradients = step.gradients();
     await step.update(LEARNING_RATE);
-    const validation = await step.evaluate(contents());
+    const validation = await step.evaluate(contents);
     const { description, bytes } = step.plan;
     step.dispose();
     return { description, bytes, results: { loss, gradients, state: everything(step), validation } };
@@ -110,21 +110,35 @@ describe('the plan of the memory', () => {
     },
   );
 
+  test('the first layers are computed again, as many as it takes', async () => {
+    const pocket = await FrozenModel.load(backend, readGguf('models/pocket/pocket.gguf'), EXACT_WEIGHTS);
+    const { config } = pocket;
+    const replica = STEP_KINDS.at(-1)!;
+    const runs: Awaited<ReturnType<typeof after>>[] = [];
+    for (const again of ['kept', ...[2, 3, 4, 5].map((layers) => `recomputed in ${layers} of 5 layers`)]) {
+      const memoryBytes = runs.length > 0 ? runs.at(-1)!.bytes - 1 : Number.POSITIVE_INFINITY;
+      runs.push(await after(await replica.create(pocket, { ...stepOptions(shape, config), memoryBytes }, 2), config));
+      expect(runs.at(-1)!.description).toContain(`activations ${again}`);
+      expect(runs.at(-1)!.results).toEqual(runs[0]!.results);
+    }
+    await pocket.dispose();
+  });
+
   test.each(STEP_KINDS)('$name: what does not fit at all is refused with the plan', async ({ create }) => {
     const failure = { code: 'OUT_OF_MEMORY', message: expect.stringMatching(/needs .*weights .*; 1\.0 MiB may be used/) };
     await expect(create(model, { ...stepOptions(), memoryBytes: 1 << 20 })).rejects.toMatchObject(failure);
   });
 
   test.each([
-    [1, false],
-    [2, true],
-  ])('the plan of %i workers needs no model', async (workers, recomputes) => {
+    [1, 0],
+    [2, 2],
+  ])('the plan of %i workers needs no model', async (workers, recomputedLayers) => {
     const products = { provider: 'ggml', operandType: 'f32' } as const;
     const logitChunkBytes = stepOptions().logitChunkBytes;
     const sizes = { shape, prefixTokens: ROWS, frozenCount: 2, workers, products, logitChunkBytes };
     const weights = weightBytes(backend.engine, model.config, { forward: GgmlType.F32, transposed: GgmlType.F32 });
     expect(weights).toBe(model.byteLength);
-    const planned = planReplica(model.config, { ...sizes, weightBytes: weights }, recomputes);
+    const planned = planReplica(model.config, { ...sizes, weightBytes: weights }, recomputedLayers);
     const step = await ReplicaStep.create(model, { ...stepOptions(), workers, products, memoryBytes: planned.bytes });
     expect(step.plan).toEqual(planned);
     expect(step.scratchBytes).toBe(ggmlScratchBytes(model.config, planned.shape, 'f32'));

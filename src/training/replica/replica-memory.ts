@@ -68,8 +68,9 @@ function layOutLayers(
 ): LayerMemory[] {
   const sizes = valueCounts(config, shape);
   const layOutRaw = () => ({ rawQueries: floats(sizes.queries), rawKeys: floats(sizes.keys) });
-  const sharedRaw = config.traits.headNorm && !shape.recomputes ? undefined : layOutRaw();
+  const sharedRaw = config.traits.headNorm ? undefined : layOutRaw();
   const layOutKept = (isLast: boolean) => ({
+    ...(sharedRaw ?? layOutRaw()),
     afterAttention: floats(sizes.hidden),
     queries: operands(sizes.queries),
     keys: operands(sizes.keys),
@@ -77,12 +78,11 @@ function layOutLayers(
     gate: isLast ? 0n : floats(sizes.feedForward),
     up: isLast ? 0n : floats(sizes.feedForward),
   });
-  const shared = shape.recomputes ? layOutKept(false) : undefined;
-  return Array.from({ length: config.layers }, (_, index) => ({
-    input: floats(sizes.hidden),
-    ...(sharedRaw ?? layOutRaw()),
-    ...(shared ?? layOutKept(index === config.layers - 1)),
-  }));
+  const shared = shape.recomputedLayers > 0 ? layOutKept(false) : undefined;
+  return Array.from({ length: config.layers }, (_, index) => {
+    const isShared = shared !== undefined && index < shape.recomputedLayers;
+    return { input: floats(sizes.hidden), ...(isShared ? shared : layOutKept(index === config.layers - 1)) };
+  });
 }
 
 function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: ModelConfig, shape: ReplicaShape) {

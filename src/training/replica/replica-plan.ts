@@ -34,11 +34,11 @@ export interface ReplicaPlan extends MemoryPlan {
 const THREAD_BYTES = 24 << 20;
 
 /** Plans a step from shapes alone: nothing is loaded or allocated. */
-export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, recomputes: boolean): ReplicaPlan {
+export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, recomputedLayers: number): ReplicaPlan {
   const { weightBytes, prefixTokens, frozenCount, workers, products, logitChunkBytes } = options;
   const { layers, kvHeads, headDimension } = config;
   const { operandType } = products;
-  const shape = chooseReplicaShape(config, options.shape, { workers, prefixTokens, logitChunkBytes, recomputes });
+  const shape = chooseReplicaShape(config, options.shape, { workers, prefixTokens, logitChunkBytes, recomputedLayers });
   const cartridge = { layers, kvHeads, headDimension, tokenCount: prefixTokens, frozenCount, workers, operandType };
   const cartridgeBytes = new SharedCartridge(cartridge, 0n).byteLength;
   const arena = new Arena(0n);
@@ -51,15 +51,25 @@ export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, re
     'cartridge and optimiser': cartridgeBytes,
     threads: THREAD_BYTES * workers,
   };
-  const plan = planMemory(parts, recomputes ? 'activations recomputed' : 'activations kept');
+  const plan = planMemory(parts, describeChoice(recomputedLayers, layers));
   return { ...plan, shape, cartridge, cartridgeBytes, replicaBytes: arena.byteLength };
 }
 
 /**
- * Keeps activations where they fit into `memoryBytes`, and else computes them again: the results are the same, a step takes
- * a quarter to a third longer. Throws `OUT_OF_MEMORY` with the plan when that does not fit either.
+ * Keeps the activations of as many layers as fit into `memoryBytes`, and computes the others again: the results are the same, and
+ * a step takes up to a quarter or a third longer. Throws `OUT_OF_MEMORY` with the plan when all layers are not enough.
  */
 export function chooseReplicaPlan(config: ModelConfig, options: ReplicaPlanOptions, memoryBytes: number): ReplicaPlan {
-  const kept = planReplica(config, options, false);
-  return kept.bytes <= memoryBytes ? kept : requireMemory(planReplica(config, options, true), memoryBytes);
+  const kept = planReplica(config, options, 0);
+  if (kept.bytes <= memoryBytes) return kept;
+  for (let recomputedLayers = 2; recomputedLayers < config.layers; recomputedLayers++) {
+    const plan = planReplica(config, options, recomputedLayers);
+    if (plan.bytes <= memoryBytes) return plan;
+  }
+  return requireMemory(planReplica(config, options, config.layers), memoryBytes);
+}
+
+function describeChoice(recomputedLayers: number, layers: number): string {
+  if (recomputedLayers === 0) return 'activations kept';
+  return `activations recomputed in ${recomputedLayers} of ${layers} layers`;
 }

@@ -19,8 +19,11 @@ export interface ReplicaShape {
   entriesPerRow: number;
   /** Slots of the pack's own size, and how many tokens those have. */
   packSlotTokens: number;
-  /** Of each layer only what comes in is kept, and the backward pass computes its forward pass again. */
-  recomputes: boolean;
+  /**
+   * So many of the first layers keep only what comes in and share the memory of the rest. The backward pass computes their forward
+   * pass again, but for the last of them, whose results are still there. 0, or at least 2: one layer has nobody to share with.
+   */
+  recomputedLayers: number;
 }
 
 /** Scores of a tile should stay in the cache of a core while four products and two softmaxes pass over them. */
@@ -39,9 +42,9 @@ const MAX_CHUNK_ROWS = 128;
 export function chooseReplicaShape(
   config: ModelConfig,
   pack: PackShape,
-  options: { workers: number; prefixTokens: number; logitChunkBytes: number; recomputes: boolean },
+  options: { workers: number; prefixTokens: number; logitChunkBytes: number; recomputedLayers: number },
 ): ReplicaShape {
-  const { workers, prefixTokens, logitChunkBytes, recomputes } = options;
+  const { workers, prefixTokens, logitChunkBytes, recomputedLayers } = options;
   const group = config.heads / config.kvHeads;
   const blocks = Math.ceil(pack.slotTokens / Math.ceil(TILE_QUERIES / group));
   const blockTokens = Math.ceil(pack.slotTokens / blocks);
@@ -60,7 +63,7 @@ export function chooseReplicaShape(
     chunkRows: Math.min(chunkRows, slots * slotTokens, pack.supervisedRows),
     entriesPerRow: pack.entriesPerRow,
     packSlotTokens: pack.slotTokens,
-    recomputes,
+    recomputedLayers,
   };
 }
 

@@ -72,11 +72,9 @@ export class Replica {
     }
     const loss = this.#supervised.run(unit, wantsGradient);
     for (let index = last; wantsGradient && index >= 0; index--) {
-      if (index < last) {
-        // The last layer's activations are the newest ones.
-        if (this.#context.shape.recomputes) this.#recompute(index, tiles, unit.starts);
-        this.#feedForwardBackward(index);
-      }
+      // Of the layers that share their memory, the last one's activations are the newest.
+      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, tiles, unit.starts);
+      if (index < last) this.#feedForwardBackward(index);
       this.#attentionBackward(index, tiles, unit.starts);
     }
     return loss;
