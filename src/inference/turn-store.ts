@@ -76,7 +76,7 @@ export class TurnStore {
     for (const turn of this.#byOrigin.get(originKey) ?? []) {
       if (turn.start > known) continue;
       const length = commonLength(turn.tokens, tokens);
-      if (isWorthCopying(turn, length - known) && length > (longest?.length ?? 0)) longest = { turn, length };
+      if (isWorthCopying(turn, length, known) && length > (longest?.length ?? 0)) longest = { turn, length };
     }
     return longest;
   }
@@ -118,7 +118,10 @@ export class TurnStore {
   }
 }
 
-function isWorthCopying({ tokens, start }: StoredTurn, used: number): boolean {
+function isWorthCopying({ tokens, start }: StoredTurn, length: number, known: number): boolean {
+  const used = length - known;
+  // A short answer in the middle of a conversation: what follows it goes on from there.
+  if (used > 0 && length === tokens.length) return true;
   return used >= WORTH_COPYING_ROWS && used * COPIED_ROWS_PER_USED >= tokens.length - start;
 }
 
