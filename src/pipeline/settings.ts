@@ -121,7 +121,7 @@ const servingSettings = z.strictObject({
     .min(0)
     .max(1 << 24)
     .optional()
-    .describe('cells that finished turns keep in the cache; as many as slow a decode by a twentieth'),
+    .describe('cells that finished turns keep in the cache; as many as slow a decode by a fiftieth'),
   storedTurnBytes: z
     .int()
     .min(0)

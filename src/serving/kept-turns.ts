@@ -2,7 +2,7 @@ import type { GgufFile } from '../models/gguf.js';
 import type { ModelConfig } from '../models/model-config.js';
 
 /** Of a decode's time that finished turns in the cache may cost. */
-const DECODE_SHARE = 0.05;
+const DECODE_SHARE = 0.02;
 /**
  * Products with weights that take as long as passing over one cell of others in one head of one layer: about 2 ns beside 9
  * products a ns, measured with SmolLM2-135M at 8 rows a decode on an AMD EPYC (Zen 3).
