@@ -66,6 +66,11 @@ export interface ChatPiece {
 export interface ChatClient {
   readonly capabilities: { topLogprobs: number; tokenIds: boolean; cartridges: boolean };
   chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatResponse>;
+  /**
+   * Runs requests of several ticks that begin alike: what they have in common is not computed again until `run` is over. A client
+   * that keeps such things by itself, or not at all, has none.
+   */
+  together?<T>(run: () => Promise<T>): Promise<T>;
   /** The same answer as it comes, without log-probs; leaving the loop ends the request. */
   stream?(request: ChatRequest, signal?: AbortSignal): AsyncIterable<ChatPiece>;
 }

@@ -202,6 +202,12 @@ export class InferenceEngine {
     });
   }
 
+  /** Runs requests of several ticks whose shared first tokens stay computed from one to the next, until `run` is over. */
+  async together<T>(run: () => Promise<T>): Promise<T> {
+    const release = this.#scheduler.keepSharedRows();
+    return run().finally(release);
+  }
+
   /** Reads tokens and hands out their logits. Rejects as {@link complete} does, and with what `onLogits` throws. */
   async read(request: ReadRequest): Promise<void> {
     this.#checkContext(request, request.tokens);

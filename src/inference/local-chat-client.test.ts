@@ -59,6 +59,24 @@ it('computes a system message once for the chats of one tick', async () => {
   expect(answers[1]!.tokenIds).toEqual(alone.tokenIds);
 });
 
+it('computes a system message once for ticks that belong together', async () => {
+  const client = new LocalChatClient({ engine, framing });
+  const system = 'The blue ferry sails at ten. Mara Quill keeps the brass key.';
+  const systemTokens = framing.encodeSystemPrefix(system).length;
+  await engine.whenIdle();
+  const answers = await client.together(async () => {
+    const first = await client.chat(request('about the ferry?', system));
+    await engine.whenIdle();
+    expect(engine.freeCells).toBeLessThan(engine.contextTokens);
+    return [first, await client.chat(request('about the key?', system))];
+  });
+  expect(answers[0]!.usage.cachedPromptTokens).toBe(0);
+  expect(answers[1]!.usage.cachedPromptTokens).toBeGreaterThanOrEqual(systemTokens);
+  await engine.whenIdle();
+  expect(engine.freeCells).toBe(engine.contextTokens);
+  await expect(client.together(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
+});
+
 it('puts turns without any system text behind a cartridge', async () => {
   const handle = await engine.loadCartridge(goldenCartridge(golden, 'cartridge', golden.cartridge.rows));
   const client = new LocalChatClient({ engine, framing, cartridges: [handle] });

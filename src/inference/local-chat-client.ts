@@ -70,6 +70,10 @@ export class LocalChatClient implements ChatClient {
     };
   }
 
+  together<T>(run: () => Promise<T>): Promise<T> {
+    return this.#options.engine.together(run);
+  }
+
   #encode(messages: readonly Message[]): Int32Array {
     const { framing, cartridges, turnsOnly = false } = this.#options;
     if (cartridges?.length) return framing.encodeTurns(messages, { addGenerationPrompt: true, bos: false });

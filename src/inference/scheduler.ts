@@ -79,6 +79,8 @@ export class Scheduler {
   #decodeMs = 0;
   #runs: SequenceRun[] = [];
   #loop: Promise<void> | undefined;
+  /** Who wants shared rows to stay. */
+  #keepers = 0;
   #isAwake = false;
   #onWake: (() => void) | undefined;
   #isBroken = false;
@@ -190,6 +192,15 @@ export class Scheduler {
     return this.#soon(() => this.#claims.count(cartridge) === 0);
   }
 
+  /** Keeps shared rows also while nothing runs, until the function that it returns is called. */
+  keepSharedRows(): () => void {
+    this.#keepers++;
+    return () => {
+      this.#keepers--;
+      if (!this.#loop) this.#settle();
+    };
+  }
+
   /** Has a look at what waits: something outside has changed, such as a signal. */
   wake(): void {
     this.#isAwake = true;
@@ -254,9 +265,13 @@ export class Scheduler {
       this.#failAll(toCartridgesError(thrown));
       this.#doChores();
     }
-    this.#cache.settle();
+    this.#settle();
     this.#reads.follow([]);
     this.#loop = undefined;
+  }
+
+  #settle(): void {
+    if (this.#keepers === 0) this.#cache.settle();
   }
 
   async #step(): Promise<void> {

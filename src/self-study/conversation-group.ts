@@ -51,7 +51,13 @@ function settleQuestions(outcomes: readonly Outcome[], questions: QuestionLog): 
   for (const { planned, question } of kept) questions.claim(planned.chunk.id, question as string, planned.index);
 }
 
-async function attempt(group: readonly PlannedConversation[], context: GroupContext): Promise<Outcome[]> {
+/** Both roles read the same chunk: what role A has read, role B need not read again. */
+function attempt(group: readonly PlannedConversation[], context: GroupContext): Promise<Outcome[]> {
+  const run = () => askAndAnswer(group, context);
+  return context.client.together?.(run) ?? run();
+}
+
+async function askAndAnswer(group: readonly PlannedConversation[], context: GroupContext): Promise<Outcome[]> {
   const questions = await chatAll(
     group.map((planned) => questionRequest(planned, context.settings)),
     context,

@@ -11,7 +11,7 @@ const synthesisSettingsSchema = z.strictObject({
   concurrency: count.max(4096).default(16),
   seed: z.int().min(0).max(0xffff_ffff).default(0),
   /** Conversations in a row on the same chunk and system message, whose prompt the engine then computes once. */
-  questionsPerChunk: count.default(4),
+  questionsPerChunk: count.default(8),
   /** Role A samples its question at this temperature. */
   temperatureA: z.number().min(0).max(10).default(0.7),
   maxTokensA: count.default(256),
