@@ -23,8 +23,10 @@ export interface ConditionAnswererOptions {
   draft?: DraftSource;
 }
 
-/** Questions that are timed. */
-const TIMED_QUESTIONS = 5;
+/** Questions that are timed: at least so many, and more as long as they take little time. */
+const LEAST_TIMED_QUESTIONS = 3;
+const MOST_TIMED_QUESTIONS = 5;
+const ENOUGH_TIMING_MS = 30_000;
 /** New tokens of a timed answer: enough for a rate. */
 const TIMED_TOKENS = 24;
 
@@ -40,7 +42,9 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, Con
   /** Times a few questions, one alone at a time, the whole prompt computed for each; {@link answer} reports them. */
   async measureTimes(questions: readonly Question[], signal?: AbortSignal): Promise<void> {
     const { engine, cartridge } = this.#options;
-    for (const question of questions.slice(0, TIMED_QUESTIONS)) {
+    const started = performance.now();
+    for (const question of questions.slice(0, MOST_TIMED_QUESTIONS)) {
+      if (this.#times.size >= LEAST_TIMED_QUESTIONS && performance.now() - started > ENOUGH_TIMING_MS) return;
       const { timings } = await engine.complete({
         prompt: this.#prompt(questionPrompt(question)),
         maxTokens: TIMED_TOKENS,

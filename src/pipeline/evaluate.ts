@@ -122,19 +122,17 @@ async function evaluateOne(
   });
   await answerer.measureTimes(sets.questions, signal);
   const contextTokens = condition === 'cartridge' ? cartridge.tokenCount : prefix.tokens.length;
-  return evaluateCondition({
-    subject: {
-      condition,
-      answerer,
-      scorer: answerer,
-      kvBytes: contextTokens * engine.kvBytesPerToken,
-      ...(prefix.cut && { cut: true }),
-    },
-    sets,
-    refusals: session.prompts.refusals.length > 0 ? session.prompts.refusals : BUILT_IN_REFUSALS,
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
-  });
+  const subject = {
+    condition,
+    answerer,
+    scorer: answerer,
+    kvBytes: contextTokens * engine.kvBytesPerToken,
+    ...(prefix.cut && { cut: true }),
+  };
+  const refusals = session.prompts.refusals.length > 0 ? session.prompts.refusals : BUILT_IN_REFUSALS;
+  const run = { ...(onProgress && { onProgress }), ...(signal && { signal }) };
+  // A long text is read once for all sets of questions.
+  return engine.together(() => evaluateCondition({ subject, sets, refusals, ...run }));
 }
 
 function toReport(
