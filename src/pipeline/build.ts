@@ -10,10 +10,10 @@ import type { SynthesisReport } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
-import { planSynthesis, planTokenCount, type SynthesisPlan } from './plan.js';
+import { affordableConversations, planSynthesis, planTokenCount, type SynthesisPlan } from './plan.js';
 import type { Settings } from './settings.js';
 import { synthesizeDataset } from './synthesize.js';
-import { type TrainCartridgeOptions, type TrainedCartridge, trainCartridge } from './train.js';
+import { measureTraining, type TrainCartridgeOptions, type TrainedCartridge, trainCartridge } from './train.js';
 
 export interface BuildOptions extends RunOptions {
   session: ModelSession;
@@ -43,8 +43,6 @@ export interface Build {
   cartridge: Cartridge;
 }
 
-/** Of the time that a build may take, the part that self-study may take. */
-const SYNTHESIS_SHARE = 0.35;
 /** Kept back for loading, writing and the end of the last step. */
 const RESERVE_SHARE = 0.05;
 
@@ -141,8 +139,8 @@ function runFolder({ session, corpus, settings, output }: BuildOptions): string 
 }
 
 /**
- * With a time limit the number of conversations must follow from the machine's speed: one group is made and timed. The number
- * is kept in the run folder, so that a continued build plans the same.
+ * With a time limit the number of conversations must follow from the machine's speed: one group is made and timed, and a few packs
+ * of it are trained on. The number is kept in the run folder, so that a continued build plans the same.
  */
 async function fitSynthesis(options: BuildOptions, folder: string, budget: number | undefined): Promise<SynthesisPlan> {
   const { session, corpus, settings } = options;
@@ -153,19 +151,25 @@ async function fitSynthesis(options: BuildOptions, folder: string, budget: numbe
   const path = join(folder, 'plan.json');
   const kept = await readFile(path, 'utf8').catch(() => undefined);
   if (kept !== undefined) return JSON.parse(kept);
+  const started = performance.now();
   const probeFolder = join(folder, 'speed-probe');
   // A probe that an interrupted call has finished would take no time at all.
   await rm(probeFolder, { recursive: true, force: true });
-  const probe: SynthesisReport = await synthesizeDataset({
-    session,
-    corpus,
-    settings,
-    folder: probeFolder,
-    plan: { ...plan, conversations: concurrency },
-    ...(options.signal && { signal: options.signal }),
+  const message = `measuring the speed on ${concurrency} conversations`;
+  options.onProgress?.({ kind: 'note', stage: 'synthesize', message });
+  // Its own progress would look like that of the build.
+  const quiet = { session, corpus, settings, ...(options.signal && { signal: options.signal }) };
+  const probePlan = { ...plan, conversations: concurrency };
+  const probe: SynthesisReport = await synthesizeDataset({ ...quiet, folder: probeFolder, plan: probePlan });
+  // A group that was filtered out whole has nothing to train on.
+  const secondsPerToken = probe.kept > 0 ? await measureTraining({ ...quiet, dataset: probeFolder }) : undefined;
+  const left = budget - (performance.now() - started) / 1000;
+  const affordable = affordableConversations(left, plan.conversations, {
+    secondsPerConversation: probe.seconds / concurrency,
+    tokensPerConversation: probe.answerTokens / concurrency,
+    secondsPerToken,
   });
-  const affordable = Math.floor((budget * SYNTHESIS_SHARE) / (probe.seconds / concurrency));
-  const fitted = { ...plan, conversations: Math.min(plan.conversations, Math.max(concurrency, affordable)) };
+  const fitted = { ...plan, conversations: Math.max(concurrency, affordable) };
   await writeJsonAtomic(path, fitted);
   return fitted;
 }

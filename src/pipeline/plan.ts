@@ -101,6 +101,32 @@ export function planTraining(supervisedTokens: number, settings: Settings, recom
   };
 }
 
+/** What a build was measured to cost. */
+export interface BuildSpeed {
+  secondsPerConversation: number;
+  /** Supervised tokens of a conversation. */
+  tokensPerConversation: number;
+  /** Of training, for each supervised token that is seen; undefined where it could not be measured. */
+  secondsPerToken: number | undefined;
+}
+
+/** Of the time, what self-study may take at least, though training is cut short by it. */
+const LEAST_SYNTHESIS_SHARE = 0.35;
+/** Of the time, what a plan counts on: validation and slower hours take the rest. */
+const PLANNED_SHARE = 0.9;
+
+/** The most conversations, up to `wanted`, that can be made in so many seconds together with the training on them. */
+export function affordableConversations(seconds: number, wanted: number, speed: BuildSpeed): number {
+  const { secondsPerConversation, tokensPerConversation, secondsPerToken } = speed;
+  const least = (seconds * LEAST_SYNTHESIS_SHARE) / secondsPerConversation;
+  if (secondsPerToken === undefined) return Math.min(wanted, Math.floor(least));
+  const planned = seconds * PLANNED_SHARE;
+  const withPasses = planned / (secondsPerConversation + DEFAULT_PASSES * tokensPerConversation * secondsPerToken);
+  // A small dataset is seen more often, so its training takes as long as that of a larger one.
+  const beyondLeastTraining = (planned - MIN_SEEN_TOKENS * secondsPerToken) / secondsPerConversation;
+  return Math.min(wanted, Math.floor(Math.max(least, Math.min(withPasses, beyondLeastTraining))));
+}
+
 /** Everything that the train loop wants to know, from a plan and the number of packs that one update takes. */
 export function trainSettings(plan: TrainingPlan, packsPerStep: number, settings: Settings): TrainSettings {
   const { training, seed } = settings;

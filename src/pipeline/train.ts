@@ -12,7 +12,7 @@ import { RunDirectory } from '../tracking/run-directory.js';
 import { CheckpointFile } from '../training/checkpoint.js';
 import { makeExamples, type TrainingExample } from '../training/examples.js';
 import type { Pack, PackShape } from '../training/pack.js';
-import { dealIntoPacks, fillPack, packShapes } from '../training/packing.js';
+import { dealIntoPacks, fillPack, type PackContents, packShapes } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
 import type { TrainingStep } from '../training/training-step.js';
 import type { TokenizedCorpus } from './corpus-source.js';
@@ -83,6 +83,23 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
   }
 }
 
+/**
+ * Seconds of training for each supervised token, measured on a few packs of a dataset. Throws as {@link trainCartridge} does where
+ * nothing can be trained on it.
+ */
+export async function measureTraining(options: Omit<TrainCartridgeOptions, 'folder'>): Promise<number> {
+  const loaded = await loadTrainingData(options);
+  const choice = await chooseTrainingStep(options.session.backend, options.session.config, options.settings);
+  const { step, shape } = await createFittingStep({ ...options, ...loaded, choice });
+  try {
+    const packs = firstPacks(dealIntoPacks(loaded.training, shape, new Random(options.settings.seed)), shape, step);
+    const supervisedTokens = packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
+    return ((await measurePacks(step, packs)) * packs.length) / supervisedTokens / 1000;
+  } finally {
+    step.dispose();
+  }
+}
+
 interface LoadedData {
   tokenCount: number;
   contentHash: string;
@@ -100,7 +117,7 @@ interface TrainingData extends LoadedData {
   shape: PackShape;
 }
 
-async function loadTrainingData(options: TrainCartridgeOptions): Promise<LoadedData> {
+async function loadTrainingData(options: Omit<TrainCartridgeOptions, 'folder'>): Promise<LoadedData> {
   const { session, corpus, settings, signal } = options;
   const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
   const initialRows = await prepareInitialRows(session, corpus.text, settings, tokenCount);
@@ -148,7 +165,7 @@ async function planLoop(
   if (kept) return loopSettings(kept, data, settings);
   const dealt = dealIntoPacks(data.training, data.shape, new Random(settings.seed));
   const wanted = wantedLoop(data, dealt.length, step.lanes);
-  const measured = dealt.slice(0, 2 * step.lanes).map((contents) => fillPack(contents, data.shape));
+  const measured = firstPacks(dealt, data.shape, step);
   const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, measured, wanted, started + maxSeconds * 1000);
   await writeJsonAtomic(planPath(options), { ...plan, shape: data.shape } satisfies KeptPlan);
   return loopSettings(plan, data, settings);
@@ -247,7 +264,7 @@ function toCartridge(options: TrainCartridgeOptions, data: TrainingData, plan: R
   };
 }
 
-function splitExamples(conversations: Conversation[], { session, settings, onProgress }: TrainCartridgeOptions) {
+function splitExamples(conversations: Conversation[], { session, settings, onProgress }: Omit<TrainCartridgeOptions, 'folder'>) {
   const { config, framing } = session;
   const { examples, unsupervised, cut } = makeExamples(conversations, framing, {
     targets: settings.training.loss === 'next-token' ? 'next-token' : 'distillation',
@@ -281,15 +298,25 @@ async function affordableLoop(
   const ENOUGH_STEPS = 100;
   // A share is kept for validation and for the machine being slower later.
   const USABLE_SHARE = 0.85;
-  const before = performance.now();
-  await step.accumulate(measured);
-  step.restore(step.state());
-  const millisecondsPerPack = (performance.now() - before) / measured.length;
+  const millisecondsPerPack = await measurePacks(step, measured);
   const affordablePacks = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / millisecondsPerPack);
   const smallerStep = Math.max(1, Math.floor(affordablePacks / ENOUGH_STEPS / step.lanes)) * step.lanes;
   const packsPerStep = Math.min(wanted.packsPerStep, smallerStep);
   const wantedSteps = Math.round((wanted.steps * wanted.packsPerStep) / packsPerStep);
   return { packsPerStep, steps: Math.max(1, Math.min(wantedSteps, Math.floor(affordablePacks / packsPerStep))) };
+}
+
+/** Packs to measure the speed on: two for each lane. */
+function firstPacks(dealt: readonly PackContents[], shape: PackShape, { lanes }: TrainingStep): Pack[] {
+  return dealt.slice(0, 2 * lanes).map((contents) => fillPack(contents, shape));
+}
+
+/** Milliseconds of a step for each of these packs; it leaves no trace in the step. */
+async function measurePacks(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
+  const before = performance.now();
+  await step.accumulate(packs);
+  step.restore(step.state());
+  return (performance.now() - before) / packs.length;
 }
 
 function describeResult({ steps, bestStep, validationKl, stoppedBy }: TrainResult): string {

@@ -1,0 +1,39 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { affordableConversations, type BuildSpeed } from './plan.js';
+
+/** SmolLM2-135M on two cores. */
+const speed: BuildSpeed = { secondsPerConversation: 4, tokensPerConversation: 150, secondsPerToken: 0.008 };
+
+test('a long time limit is used up by conversations and three passes over them', () => {
+  const conversations = affordableConversations(3600, 10_000, speed);
+  expect(conversations).toBe(426);
+  expect(conversations * (4 + 3 * 150 * 0.008)).toBeGreaterThan(0.89 * 3600);
+  expect(affordableConversations(3600, 300, speed)).toBe(300);
+});
+
+test('a short one leaves training less than its passes, but self-study a third', () => {
+  expect(affordableConversations(600, 10_000, speed)).toBe(52);
+});
+
+test('where training could not be measured, self-study has a third', () => {
+  expect(affordableConversations(3600, 10_000, { ...speed, secondsPerToken: undefined })).toBe(315);
+});
+
+test('what is planned fits, or is the least', () => {
+  const positive = (max: number) => fc.double({ min: 0.001, max, noNaN: true });
+  const speeds = fc.record({
+    secondsPerConversation: positive(60),
+    tokensPerConversation: positive(500),
+    secondsPerToken: positive(1),
+  });
+  fc.assert(
+    fc.property(positive(10_000), speeds, (seconds, each) => {
+      const count = affordableConversations(seconds, 100_000, each);
+      const seen = Math.max(3 * count * each.tokensPerConversation, 100_000);
+      const needed = count * each.secondsPerConversation + seen * each.secondsPerToken;
+      const least = (0.35 * seconds) / each.secondsPerConversation;
+      expect(needed <= 0.9 * seconds * (1 + 1e-9) || count <= least).toBe(true);
+    }),
+  );
+});
