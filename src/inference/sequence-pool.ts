@@ -42,8 +42,7 @@ export class SequencePool {
     const sequence = this.#taken.indexOf(false);
     this.#taken[sequence] = true;
     this.#freeSequences--;
-    this.#freeCells -= cells;
-    this.#peakCells = Math.max(this.#peakCells, this.#context.cells - this.#freeCells);
+    this.#setAside(cells);
     return { sequence, cells };
   }
 
@@ -58,13 +57,16 @@ export class SequencePool {
   /** Sets cells aside for a while; false when so many are not free. */
   takeCells(cells: number): boolean {
     if (cells > this.#freeCells) return false;
-    this.#freeCells -= cells;
-    this.#peakCells = Math.max(this.#peakCells, this.#context.cells - this.#freeCells);
+    this.#setAside(cells);
     return true;
   }
 
   /** Gives cells back that no sequence lies in any more, or that were never used. */
   giveCells(cells: number): void {
     this.#freeCells += cells;
+  }
+  #setAside(cells: number): void {
+    this.#freeCells -= cells;
+    this.#peakCells = Math.max(this.#peakCells, this.#context.cells - this.#freeCells);
   }
 }

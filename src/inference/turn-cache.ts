@@ -7,6 +7,7 @@ import type { StoredTurn, TurnStore } from './turn-store.js';
 import {
   addLeaf,
   findLongest,
+  isShared,
   makeOrigin,
   nodesBelow,
   sequenceThrough,
@@ -152,7 +153,7 @@ export class TurnCache {
   retire(strand: TurnStrand): void {
     const { node } = strand;
     this.#stop(strand);
-    if (node.children.size > 0 || node.strands.size > 1) this.#leave(strand);
+    if (isShared(node)) this.#leave(strand);
     else this.#idle.add(strand);
   }
 
@@ -200,11 +201,11 @@ export class TurnCache {
 
   /** Stores the rows of an idle sequence's node; what is before them is stored when its turn comes. */
   async #copyOut({ node, reservation }: TurnStrand): Promise<void> {
+    if (this.#store.limitBytes === 0 || isShared(node)) return;
     const { origin, end } = node;
-    const isOthersToo = node.children.size > 0 || node.strands.size > 1;
     const tokens = tokensThrough(node);
     const start = tokens.length - node.tokens.length;
-    if (this.#store.limitBytes === 0 || isOthersToo || this.#store.has(origin.key, tokens, start)) return;
+    if (this.#store.has(origin.key, tokens, start)) return;
     const cartridges = this.#origins.get(origin.key)?.cartridges ?? [];
     const cartridgeKeys = cartridges.flatMap(({ cartridge }) => cartridge?.key ?? []);
     this.#context.share(reservation.sequence, this.#passage, end, end - node.tokens.length);
@@ -279,7 +280,7 @@ export class TurnCache {
   #retreat(strand: TurnStrand): void {
     const { node } = strand;
     const { parent } = node;
-    if (!parent || node.children.size > 0 || node.strands.size > 1) {
+    if (!parent || isShared(node)) {
       this.#leave(strand);
       return;
     }
@@ -288,7 +289,7 @@ export class TurnCache {
     parent.strands.add(strand);
     this.#context.remove(strand.reservation.sequence, parent.end);
     this.#pool.giveCells(node.tokens.length);
-    if (!parent.parent || parent.children.size > 0 || parent.strands.size > 1) this.#leave(strand);
+    if (!parent.parent || isShared(parent)) this.#leave(strand);
     else this.#idle.add(strand);
   }
 

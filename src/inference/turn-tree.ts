@@ -85,6 +85,11 @@ export function sequenceThrough(node: TurnNode): number {
   }
 }
 
+/** Whether the rows of a node lie in more sequences than one that ends there: giving that one up frees none of them. */
+export function isShared({ children, strands }: TurnNode): boolean {
+  return children.size > 0 || strands.size > 1;
+}
+
 /** The tokens on the way from the root to the end of a node. */
 export function tokensThrough(node: TurnNode): Int32Array {
   const runs: Int32Array[] = [];

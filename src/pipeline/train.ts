@@ -23,12 +23,16 @@ import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from '
 import type { Settings } from './settings.js';
 import { chooseTrainingStep, type StepChoice } from './training-step-choice.js';
 
-export interface TrainCartridgeOptions extends RunOptions {
+/** A dataset, and what is trained on it. */
+export interface TrainingSource extends RunOptions {
   session: ModelSession;
   corpus: TokenizedCorpus;
   settings: Settings;
   /** Folder or Parquet file of conversations with log-probs. */
   dataset: string;
+}
+
+export interface TrainCartridgeOptions extends TrainingSource {
   /** Run folder: metrics, and the checkpoint that a stopped run continues from. */
   folder: string;
   /** Continue the checkpoint in `folder`; without it a checkpoint there is written over. */
@@ -87,14 +91,14 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
  * Seconds of training for each supervised token, measured on a few packs of a dataset. Throws as {@link trainCartridge} does where
  * nothing can be trained on it.
  */
-export async function measureTraining(options: Omit<TrainCartridgeOptions, 'folder'>): Promise<number> {
+export async function measureTraining(options: TrainingSource): Promise<number> {
   const loaded = await loadTrainingData(options);
   const choice = await chooseTrainingStep(options.session.backend, options.session.config, options.settings);
   const { step, shape } = await createFittingStep({ ...options, ...loaded, choice });
   try {
     const packs = firstPacks(dealIntoPacks(loaded.training, shape, new Random(options.settings.seed)), shape, step);
     const supervisedTokens = packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
-    return ((await measurePacks(step, packs)) * packs.length) / supervisedTokens / 1000;
+    return (await timePacks(step, packs)) / supervisedTokens / 1000;
   } finally {
     step.dispose();
   }
@@ -117,7 +121,7 @@ interface TrainingData extends LoadedData {
   shape: PackShape;
 }
 
-async function loadTrainingData(options: Omit<TrainCartridgeOptions, 'folder'>): Promise<LoadedData> {
+async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
   const { session, corpus, settings, signal } = options;
   const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
   const initialRows = await prepareInitialRows(session, corpus.text, settings, tokenCount);
@@ -264,7 +268,7 @@ function toCartridge(options: TrainCartridgeOptions, data: TrainingData, plan: R
   };
 }
 
-function splitExamples(conversations: Conversation[], { session, settings, onProgress }: Omit<TrainCartridgeOptions, 'folder'>) {
+function splitExamples(conversations: Conversation[], { session, settings, onProgress }: TrainingSource) {
   const { config, framing } = session;
   const { examples, unsupervised, cut } = makeExamples(conversations, framing, {
     targets: settings.training.loss === 'next-token' ? 'next-token' : 'distillation',
@@ -298,7 +302,7 @@ async function affordableLoop(
   const ENOUGH_STEPS = 100;
   // A share is kept for validation and for the machine being slower later.
   const USABLE_SHARE = 0.85;
-  const millisecondsPerPack = await measurePacks(step, measured);
+  const millisecondsPerPack = (await timePacks(step, measured)) / measured.length;
   const affordablePacks = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / millisecondsPerPack);
   const smallerStep = Math.max(1, Math.floor(affordablePacks / ENOUGH_STEPS / step.lanes)) * step.lanes;
   const packsPerStep = Math.min(wanted.packsPerStep, smallerStep);
@@ -311,12 +315,12 @@ function firstPacks(dealt: readonly PackContents[], shape: PackShape, { lanes }:
   return dealt.slice(0, 2 * lanes).map((contents) => fillPack(contents, shape));
 }
 
-/** Milliseconds of a step for each of these packs; it leaves no trace in the step. */
-async function measurePacks(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
+/** Milliseconds of a step for these packs; it leaves no trace in the step. */
+async function timePacks(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
   const before = performance.now();
   await step.accumulate(packs);
   step.restore(step.state());
-  return (performance.now() - before) / packs.length;
+  return performance.now() - before;
 }
 
 function describeResult({ steps, bestStep, validationKl, stoppedBy }: TrainResult): string {

@@ -110,10 +110,11 @@ function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, n
 
 function planStoredTurns({ storedTurnBytes, hostFreeBytes }: MemoryDemand): number {
   const chosen = Math.min(MAX_CHOSEN_STORED_BYTES, Math.floor(hostFreeBytes * STORED_TURN_SHARE));
-  if ((storedTurnBytes ?? chosen) <= hostFreeBytes) return storedTurnBytes ?? chosen;
+  const bytes = storedTurnBytes ?? chosen;
+  if (bytes <= hostFreeBytes) return bytes;
   throw new CartridgesError(
     'OUT_OF_MEMORY',
-    `finished turns may take ${formatBytes(storedTurnBytes ?? chosen)}, ${formatBytes(hostFreeBytes)} are free`,
+    `finished turns may take ${formatBytes(bytes)}, ${formatBytes(hostFreeBytes)} are free`,
     { hint: `set serving.storedTurnBytes to ${chosen} or less` },
   );
 }
