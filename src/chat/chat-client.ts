@@ -28,6 +28,8 @@ export interface ChatRequest {
   /** Ask for this many top log-probs of every answered token, cut at `minProbabilityMass`. */
   topLogprobs?: number;
   minProbabilityMass?: number;
+  /** End an answer, as at its limit, once it does nothing any more but repeat itself; a client that cannot lets it go on. */
+  endRepetition?: boolean;
 }
 
 export interface Usage {

@@ -6,6 +6,7 @@ import { Speculation } from './drafting/speculation.js';
 import { NO_GUESS } from './drafting/suffix-index.js';
 import type { GrammarFactory } from './grammar/grammar-constraint.js';
 import { logSumExp } from './log-sum-exp.js';
+import { RepetitionWatch } from './repetition.js';
 import type { Completion, FinishReason, GeneratedToken, GenerationRequest, Timings } from './requests.js';
 import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
 import { TextStream } from './text-stream.js';
@@ -42,6 +43,7 @@ export class Generation implements SequenceWork {
   readonly #listener: GenerationListener;
   readonly #chooser: TokenChooser;
   readonly #speculation: Speculation | undefined;
+  readonly #repetition: RepetitionWatch | undefined;
   /** Called when it is over, whatever comes of it. */
   onRelease: (() => void) | undefined;
   readonly #stream: TextStream;
@@ -69,6 +71,7 @@ export class Generation implements SequenceWork {
     this.cartridges = request.cartridges ?? [];
     this.#chooser = new TokenChooser(request, tools.grammars);
     const { draft, prompt, maxTokens } = request;
+    if (request.endRepetition) this.#repetition = new RepetitionWatch();
     if (draft && this.#chooser.isGreedy) this.#speculation = new Speculation(draft, prompt, maxTokens);
   }
 
@@ -124,7 +127,7 @@ export class Generation implements SequenceWork {
     if (topLogprobs) this.#topLogprobs.push(topLogprobs);
     const isEnd = !this.#request.ignoreEndOfGeneration && this.#tokenizer.isEndOfGeneration(token);
     if (!isEnd) generated.text = this.#stream.push(this.#tokenizer.tokenBytes(token));
-    const finishReason = this.#finishReason(isEnd);
+    const finishReason = this.#finishReason(isEnd, this.#repetition?.note(token) ?? false);
     if (finishReason && !this.#stream.stopped) generated.text += this.#stream.end();
     this.#text += generated.text;
     if (!finishReason) {
@@ -137,9 +140,9 @@ export class Generation implements SequenceWork {
     return FINISHED;
   }
 
-  #finishReason(isEnd: boolean): FinishReason | undefined {
+  #finishReason(isEnd: boolean, repeats: boolean): FinishReason | undefined {
     if (isEnd || this.#stream.stopped) return 'stop';
-    return this.#newTokens.length === this.#request.maxTokens ? 'length' : undefined;
+    return repeats || this.#newTokens.length === this.#request.maxTokens ? 'length' : undefined;
   }
 
   #completion(finishReason: FinishReason): Completion {

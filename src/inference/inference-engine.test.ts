@@ -44,6 +44,15 @@ describe('many requests in one cache', () => {
     });
   });
 
+  it('ends a request that only repeats itself, when that is asked for', async () => {
+    const loop = { maxTokens: 80, sampling: { temperature: 0, logitBias: new Map([[7, 1000]]) } };
+    const [ended, whole] = await Promise.all(
+      [true, false].map((endRepetition) => engine.complete(requestOf(1, { ...loop, endRepetition }))),
+    );
+    expect(whole).toMatchObject({ finishReason: 'length', tokens: { length: 80 } });
+    expect(ended).toMatchObject({ finishReason: 'length', tokens: { length: 49 }, usage: { completionTokens: 49 } });
+  });
+
   it('gives the same numbers with a shared prefix as without, and computes it once', async () => {
     const prefix = promptOf(99, 60);
     const requests = Array.from({ length: 7 }, (_, seed) => {

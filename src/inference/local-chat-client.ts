@@ -47,7 +47,7 @@ export class LocalChatClient implements ChatClient {
    * that does not fit, and `CANCELLED`.
    */
   async chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatResponse> {
-    const { messages, maxTokens, sampling, stop, topLogprobs, minProbabilityMass } = request;
+    const { messages, maxTokens, sampling, stop, topLogprobs, minProbabilityMass, endRepetition } = request;
     const { engine, cartridges, draft } = this.#options;
     const prompt = this.#encode(messages);
     const completion = await engine.complete({
@@ -59,6 +59,7 @@ export class LocalChatClient implements ChatClient {
       stop,
       topLogprobs,
       draft,
+      endRepetition,
       signal,
     });
     return {

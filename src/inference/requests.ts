@@ -34,6 +34,8 @@ export interface GenerationRequest extends RequestContext {
    * log-probs are the same but for what rounding makes of other batches.
    */
   draft?: DraftSource;
+  /** End, as at the limit, once the text does nothing any more but repeat itself. */
+  endRepetition?: boolean;
   /** Go on behind the end of a turn, as a benchmark wants. */
   ignoreEndOfGeneration?: boolean;
 }

@@ -19,6 +19,7 @@ const synthesisSettings = z.strictObject({
   minProbabilityMass: share.gt(0).default(0.99).describe('log-probabilities of a token are cut at this mass'),
   chunkMinTokens: count.optional().describe('shortest piece of the corpus that a conversation is about'),
   chunkMaxTokens: count.optional().describe('longest piece of the corpus that a conversation is about'),
+  endRepetition: z.boolean().default(true).describe('end a question or answer that does nothing any more but repeat itself'),
   keepTruncated: z.boolean().optional().describe('keep conversations that were cut by their longest question or answer'),
   keepDuplicates: z.boolean().default(false).describe('keep a question that was asked before'),
 });

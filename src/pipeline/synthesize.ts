@@ -50,6 +50,7 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
         maxTokensB: plan.answerMaxTokens,
         topLogprobs: synthesis.topLogprobs,
         minProbabilityMass: synthesis.minProbabilityMass,
+        endRepetition: synthesis.endRepetition,
         keepTruncated: plan.keepTruncated,
         duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
       },

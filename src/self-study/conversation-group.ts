@@ -88,19 +88,21 @@ function questionRequest(planned: PlannedConversation, settings: SynthesisSettin
       { role: 'user', content: planned.seedPrompt },
     ],
     maxTokens: settings.maxTokensA,
+    endRepetition: settings.endRepetition,
     sampling: { temperature: settings.temperatureA, seed: planned.samplingSeed },
   };
 }
 
 /** Role B never sees the seed prompt. */
 function answerRequest({ planned, question }: Outcome, settings: SynthesisSettings): ChatRequest {
-  const { maxTokensB, topLogprobs, minProbabilityMass } = settings;
+  const { maxTokensB, endRepetition, topLogprobs, minProbabilityMass } = settings;
   return {
     messages: [
       { role: 'system', content: systemPrompt(planned) },
       { role: 'user', content: question as string },
     ],
     maxTokens: maxTokensB,
+    endRepetition,
     sampling: { temperature: 0 },
     ...(topLogprobs > 0 && { topLogprobs, minProbabilityMass }),
   };

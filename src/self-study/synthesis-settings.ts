@@ -25,8 +25,10 @@ const synthesisSettingsSchema = z.strictObject({
   duplicates: z.enum(['chunk', 'corpus', 'keep']).default('chunk'),
   /** Keep conversations with an empty question or answer. */
   keepEmpty: z.boolean().default(false),
-  /** Keep conversations whose question or answer was cut by its token limit. */
+  /** Keep conversations whose question or answer was cut by its token limit, or ended because it only repeated itself. */
   keepTruncated: z.boolean().default(false),
+  /** End a question or answer that only repeats itself, in place of going on to its token limit. */
+  endRepetition: z.boolean().default(true),
   /** A shard is this many whole groups of `concurrency` conversations; without it, as many as have 64 conversations. */
   groupsPerShard: count.optional(),
 });

@@ -133,9 +133,9 @@ describe('synthesize', () => {
     const client = new ScriptedClient();
     await run('a', client);
     const [a, b] = [client.requests[0], client.requests[4]];
-    expect(a).toMatchObject({ sampling: { temperature: 0.7 } });
+    expect(a).toMatchObject({ sampling: { temperature: 0.7 }, endRepetition: true });
     expect(a.topLogprobs).toBeUndefined();
-    expect(b).toMatchObject({ sampling: { temperature: 0 }, topLogprobs: 20, minProbabilityMass: 0.99 });
+    expect(b).toMatchObject({ sampling: { temperature: 0 }, endRepetition: true, topLogprobs: 20, minProbabilityMass: 0.99 });
     expect(b.messages[0]).toEqual(a.messages[0]);
     expect(b.messages).toHaveLength(2);
     expect(Object.values(BUILT_IN_PROMPTS.seedPrompts).flat()).toContain(a.messages[1].content);
