@@ -24,6 +24,8 @@ export interface ForwardInput {
   prefix?: readonly PrefixLayer[];
   /** I32 [n]: only these rows are carried through the end of the last layer. */
   outputRows?: StoredTensor;
+  /** This many first layers keep no values for the gradient, which computes them again. */
+  recomputedLayers?: number;
 }
 
 export interface ForwardResult {
@@ -35,20 +37,42 @@ export interface ForwardResult {
 
 /** Adds the transformer of a llama, qwen2 or qwen3 model to a graph: RMS norm, grouped-query attention with RoPE, SwiGLU. */
 export function buildForward(graph: Graph, model: FrozenModel, input: ForwardInput): ForwardResult {
-  const { rmsEpsilon } = model.config;
-  const norm = (x: Variable, weight: StoredTensor) => graph.multiplyFrozen(graph.rmsNorm(x, rmsEpsilon), weight);
+  const { prefix, recomputedLayers = 0 } = input;
   const keyValues: PrefixLayer[] = [];
   let x = input.embeddings;
-  model.layers.forEach((layer, index) => {
-    const attention = buildAttention(graph, model, layer, norm(x, layer.attentionNorm), input, input.prefix?.[index]);
-    keyValues.push({ keys: attention.keys, values: attention.values });
-    x = graph.add(x, attention.output);
-    // Rows that nobody asks for end here: the last feed-forward layer is computed for the others only.
-    if (input.outputRows && index === model.layers.length - 1) x = graph.gatherRows(x, input.outputRows);
-    const h = norm(x, layer.feedForwardNorm);
-    x = graph.add(x, graph.linear(layer.down, graph.swiglu(graph.linear(layer.gate, h), graph.linear(layer.up, h))));
-  });
-  return { hidden: norm(x, model.outputNorm), keyValues };
+  for (let index = 0; index < model.layers.length; index++) {
+    const rows = prefix?.[index];
+    const inputs = rows ? [x, rows.keys, rows.values] : [x];
+    const build = ([from, keys, values]: readonly Variable[]) =>
+      buildLayer(graph, model, input, index, from!, keys && values && { keys, values });
+    const { output, ...own } = index < recomputedLayers ? graph.recomputed(inputs, build) : build(inputs);
+    keyValues.push(own);
+    x = output;
+  }
+  return { hidden: buildNorm(graph, model, x, model.outputNorm), keyValues };
+}
+
+function buildNorm(graph: Graph, model: FrozenModel, x: Variable, weight: StoredTensor): Variable {
+  return graph.multiplyFrozen(graph.rmsNorm(x, model.config.rmsEpsilon), weight);
+}
+
+function buildLayer(
+  graph: Graph,
+  model: FrozenModel,
+  input: ForwardInput,
+  index: number,
+  x: Variable,
+  prefix: PrefixLayer | undefined,
+): PrefixLayer & { output: Variable } {
+  const layer = model.layers[index]!;
+  const attention = buildAttention(graph, model, layer, buildNorm(graph, model, x, layer.attentionNorm), input, prefix);
+  const sum = graph.add(x, attention.output);
+  // Rows that nobody asks for end here: the last feed-forward layer is computed for the others only.
+  const isLast = index === model.layers.length - 1;
+  const attended = isLast && input.outputRows ? graph.gatherRows(sum, input.outputRows) : sum;
+  const h = buildNorm(graph, model, attended, layer.feedForwardNorm);
+  const gated = graph.swiglu(graph.linear(layer.gate, h), graph.linear(layer.up, h));
+  return { keys: attention.keys, values: attention.values, output: graph.add(attended, graph.linear(layer.down, gated)) };
 }
 
 function buildAttention(

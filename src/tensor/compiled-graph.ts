@@ -25,17 +25,17 @@ export class CompiledGraph {
     this.#graph = graph;
     const { ggml } = graph.backend.engine;
     this.#handle = ggml.ggml_new_graph_custom(graph.context, MAX_GRAPH_NODES, false);
-    for (const output of outputs) {
-      ggml.ggml_set_output(output);
-      ggml.ggml_build_forward_expand(this.#handle, output);
-    }
+    for (const output of outputs) ggml.ggml_set_output(output);
+    for (const tensor of [...graph.computedFirst, ...outputs]) ggml.ggml_build_forward_expand(this.#handle, tensor);
     this.nodeCount = ggml.ggml_graph_n_nodes(this.#handle);
     this.#scheduler = graph.backend.createScheduler();
     this.#allocator = this.#scheduler ? undefined : ggml.ggml_gallocr_new(graph.backend.bufferType);
     const allocated = this.#scheduler
       ? ggml.ggml_backend_sched_alloc_graph(this.#scheduler, this.#handle)
       : ggml.ggml_gallocr_alloc_graph(this.#allocator!, this.#handle);
-    if (!allocated) throw graph.backend.outOfMemory('the intermediate results of a step');
+    if (allocated) return;
+    this.dispose();
+    throw graph.backend.outOfMemory('the intermediate results of a step');
   }
 
   /** Bytes of intermediate results. */

@@ -87,6 +87,24 @@ const CASES: Record<string, Case> = {
     integers: [[3, 0, 3]],
     build: (graph, [x], _frozen, [rows]) => graph.gatherRows(x!, rows!),
   },
+  'recomputed, one part behind the other': {
+    shapes: [
+      [6, 3],
+      [6, 3],
+      [6, 3],
+    ],
+    build: (graph, [a, b, c]) => {
+      const part = ([x, y]: readonly Variable[]) => ({ output: graph.swiglu(graph.rmsNorm(x!, 1e-5), graph.add(x!, y!)) });
+      const { output } = graph.recomputed([a!, b!], part);
+      return graph.add(graph.recomputed([output, c!], part).output, a!);
+    },
+  },
+  'recomputed, with an input that needs no gradient': {
+    shapes: [[4, 3]],
+    frozen: [[4, 3]],
+    build: (graph, [a], [constant]) =>
+      graph.recomputed([graph.constant(constant!), a!], ([x, y]) => ({ output: graph.swiglu(x!, y!) })).output,
+  },
 };
 
 /** Weights of the sum that makes one number of a result: without them softmax and norms would have gradient zero. */

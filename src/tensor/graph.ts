@@ -43,6 +43,7 @@ export class Graph {
   readonly backend: Backend;
   readonly context: GgmlContext;
   readonly #ggml: Ggml;
+  readonly #computedFirst: GgmlTensor[] = [];
 
   constructor(backend: Backend) {
     this.backend = backend;
@@ -50,6 +51,19 @@ export class Graph {
     const headers = Number(this.#ggml.ggml_tensor_overhead()) * MAX_GRAPH_NODES;
     const graph = Number(this.#ggml.ggml_graph_overhead_custom(MAX_GRAPH_NODES, false));
     this.context = this.#ggml.ggml_init({ mem_size: headers + graph, mem_buffer: null, no_alloc: true });
+  }
+
+  /** Tensors in the order in which they are computed, each after all that leads to it; what is not among them comes last. */
+  get computedFirst(): readonly GgmlTensor[] {
+    return this.#computedFirst;
+  }
+
+  /**
+   * Has tensors computed before all others that come later. By itself ggml walks down from the outputs, so that it computes early,
+   * and keeps, what is needed late.
+   */
+  computeFirst(...tensors: GgmlTensor[]): void {
+    this.#computedFirst.push(...tensors);
   }
 
   /** A stored tensor that takes no gradient: an input or a frozen weight. */
@@ -199,6 +213,22 @@ export class Graph {
   }
 
   /**
+   * What `build` makes of `inputs`, without keeping the values in between: the gradient computes them again. So `build` runs twice;
+   * it may use no other value that needs a gradient, and only its output passes a gradient on.
+   */
+  recomputed<Made extends { output: Variable }>(inputs: readonly Variable[], build: (inputs: readonly Variable[]) => Made): Made {
+    const made = build(inputs.map((input) => leafOf(input, false)));
+    const output = this.#node(made.output.handle, made.output.shape, [...inputs], (gradient) => {
+      const leaves = inputs.map((input) => leafOf(input, input.requiresGradient));
+      const again = build(leaves).output;
+      const wanted = leaves.filter(({ requiresGradient }) => requiresGradient);
+      const gradients = this.gradients([[again, gradient]], wanted);
+      return leaves.map((leaf) => gradients[wanted.indexOf(leaf)] ?? null);
+    });
+    return { ...made, output };
+  }
+
+  /**
    * Walks back from `seeds` (a value and the gradient with respect to it) and returns the gradient of each parameter.
    * Throws `INTERNAL` for a parameter that no seed depends on.
    */
@@ -206,7 +236,9 @@ export class Graph {
     const gradients = new Map<Variable, GgmlTensor>(seeds);
     for (const variable of reverseOrder(seeds.map(([variable]) => variable))) {
       const gradient = gradients.get(variable);
-      if (!gradient || !variable.backward) continue;
+      if (!gradient) continue;
+      this.computeFirst(gradient);
+      if (!variable.backward) continue;
       variable.backward(gradient).forEach((part, index) => {
         const parent = variable.parents[index]!;
         if (!part || !parent.requiresGradient) return;
@@ -264,6 +296,11 @@ export class Graph {
     if (!holds)
       throw new CartridgesError('INTERNAL', `${operation}: shapes ${describeShape(a)} and ${describeShape(b)} do not fit`);
   }
+}
+
+/** The same value, without what it was computed from. */
+function leafOf({ handle, shape }: Variable, requiresGradient: boolean): Variable {
+  return { handle, shape, requiresGradient, parents: [] };
 }
 
 /** Values that need a gradient, each after everything that was computed from it. */

@@ -78,7 +78,10 @@ export function sparseCrossEntropy(
   for (const chunk of chunks) {
     const part = crossEntropyOfChunk(graph, head, hidden, first, chunk);
     logProbabilities.push(part.logProbabilities);
+    graph.computeFirst(part.logProbabilities);
     if (part.gradient) {
+      // Before the next chunk: its softmax is not needed any more then.
+      graph.computeFirst(part.gradient);
       const { ggml } = graph.backend.engine;
       hiddenGradient = hiddenGradient ? ggml.ggml_concat(graph.context, hiddenGradient, part.gradient, 1) : part.gradient;
     }

@@ -20,6 +20,8 @@ export interface LaneOptions {
   tokenCount: number;
   /** Logits exist for this many bytes at a time. */
   logitChunkBytes: number;
+  /** Layers whose activations are computed again for the gradient. */
+  recomputedLayers: number;
   /** Where the lane computes. */
   backend: GgmlBackend;
 }
@@ -49,19 +51,26 @@ export class GraphLane {
   readonly #store: TensorStore;
   readonly #inputs: Inputs;
   readonly #mask: AttentionMask;
-  readonly #training: Built;
   readonly #scratch: Float32Array;
+  readonly #graphs: CompiledGraph[] = [];
+  readonly #training: Built;
   readonly #validation: Built;
 
+  /** Throws `OUT_OF_MEMORY`. */
   constructor(model: FrozenModel, options: LaneOptions) {
     this.#model = model;
     this.#options = options;
     this.#store = new TensorStore(model.backend, inputCount(model, options));
     this.#inputs = declareInputs(this.#store, model, options);
-    this.#store.allocate('the inputs of a training step');
     this.#mask = new AttentionMask(options.shape, options.tokenCount);
-    this.#training = this.#build(true);
-    this.#validation = this.#build(false);
+    try {
+      this.#store.allocate('the inputs of a training step');
+      this.#training = this.#build(true);
+      this.#validation = this.#build(false);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
     const { layers, kvHeads, headDimension } = model.config;
     const values = options.tokenCount * kvHeads * headDimension;
     this.gradients = Array.from({ length: 2 * layers }, () => new Float32Array(values));
@@ -102,8 +111,7 @@ export class GraphLane {
   }
 
   dispose(): void {
-    this.#training.graph.dispose();
-    this.#validation.graph.dispose();
+    for (const graph of this.#graphs) graph.dispose();
     this.#store.dispose();
   }
 
@@ -156,11 +164,13 @@ export class GraphLane {
       mask,
       prefix,
       outputRows: rows,
+      recomputedLayers: this.#options.recomputedLayers,
     });
     const { logProbabilities, hiddenGradient } = sparseCrossEntropy(graph, this.#model.head, hidden, targets);
     const parameters = [...prefix.map((layer) => layer.keys), ...prefix.map((layer) => layer.values)];
     const gradients = hiddenGradient ? graph.gradients([[hidden, hiddenGradient]], parameters) : [];
     const compiled = new CompiledGraph(graph, [...logProbabilities, ...gradients], this.#options.backend);
+    this.#graphs.push(compiled);
     return { graph: compiled, logProbabilities, gradients };
   }
 }

@@ -1,8 +1,10 @@
 import type { FrozenModel } from '../models/frozen-model.js';
+import type { GgmlBackend } from '../native/handles.js';
 import { Adam, DEFAULT_ADAM } from '../tensor/adam.js';
 import { deal } from './deal.js';
-import { GraphLane } from './graph-lane.js';
-import { type MemoryPlan, planMemory, requireMemory } from './memory-plan.js';
+import { createFittingLanes } from './fitting-lanes.js';
+import { GraphLane, type LaneOptions } from './graph-lane.js';
+import { describeRecomputation, type MemoryPlan, planMemory } from './memory-plan.js';
 import type { Pack } from './pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from './step-options.js';
 import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from './training-step.js';
@@ -25,7 +27,7 @@ export class GraphStep implements TrainingStep {
   readonly #frozenValues: number;
   readonly #loss: LossKind;
   readonly #gradientClip: number;
-  readonly #lanes: GraphLane[];
+  readonly #lanes: readonly GraphLane[];
   readonly #adam: Adam;
   #rows: Float32Array[];
   #normalizer = 0;
@@ -41,16 +43,13 @@ export class GraphStep implements TrainingStep {
     this.#gradientClip = options.gradientClip ?? 0;
     this.#rows = [...options.keys, ...options.values].map((rows) => rows.slice());
     this.#adam = new Adam(this.#rows, this.#frozenValues, options.adam ?? DEFAULT_ADAM);
-    const { shape, logitChunkBytes = LOGIT_CHUNK_BYTES } = options;
+    const { shape, logitChunkBytes = LOGIT_CHUNK_BYTES, memoryBytes = Number.POSITIVE_INFINITY } = options;
     const backends = model.backend.createLanes(Math.min(MAX_LANES, options.lanes ?? MAX_LANES));
-    this.#lanes = [];
-    try {
-      for (const backend of backends) this.#lanes.push(new GraphLane(model, { shape, tokenCount, logitChunkBytes, backend }));
-      this.plan = requireMemory(this.#planMemory(), options.memoryBytes ?? Number.POSITIVE_INFINITY);
-    } catch (error) {
-      this.dispose();
-      throw error;
-    }
+    const create = (recomputedLayers: number) => {
+      const lanes = createLanes(model, backends, { shape, tokenCount, logitChunkBytes, recomputedLayers });
+      return { lanes, plan: this.#planMemory(lanes, recomputedLayers) };
+    };
+    ({ lanes: this.#lanes, plan: this.plan } = createFittingLanes(model.config.layers, memoryBytes, create));
   }
 
   get lanes(): number {
@@ -139,16 +138,28 @@ export class GraphStep implements TrainingStep {
     return { keys: copies.slice(0, layers), values: copies.slice(layers) };
   }
 
-  #planMemory(): MemoryPlan {
+  #planMemory(lanes: readonly GraphLane[], recomputedLayers: number): MemoryPlan {
     const cartridge = this.#rows.reduce((sum, rows) => sum + rows.byteLength, 0);
-    const sizes = this.#lanes.map((lane) => lane.byteLengths);
-    return planMemory({
+    const sizes = lanes.map((lane) => lane.byteLengths);
+    const parts = {
       weights: this.#model.byteLength,
       'intermediate results': sizes.reduce((sum, { results }) => sum + results, 0),
       inputs: sizes.reduce((sum, { inputs }) => sum + inputs, 0),
       // Rows and two moments, and in each lane the gradient; the rows on the device are among the inputs.
-      'cartridge and optimiser': cartridge * (3 + this.#lanes.length),
-    });
+      'cartridge and optimiser': cartridge * (3 + lanes.length),
+    };
+    return planMemory(parts, describeRecomputation(recomputedLayers, this.#model.config.layers));
+  }
+}
+
+function createLanes(model: FrozenModel, backends: readonly GgmlBackend[], options: Omit<LaneOptions, 'backend'>): GraphLane[] {
+  const lanes: GraphLane[] = [];
+  try {
+    for (const backend of backends) lanes.push(new GraphLane(model, { ...options, backend }));
+    return lanes;
+  } catch (error) {
+    for (const lane of lanes) lane.dispose();
+    throw error;
   }
 }
 

@@ -15,6 +15,12 @@ export function planMemory(parts: Readonly<Record<string, number>>, choice?: str
   return { bytes, description: `${head}: ${list.join(', ')}` };
 }
 
+/** What a plan says of layers whose activations are computed again. */
+export function describeRecomputation(recomputedLayers: number, layers: number): string {
+  if (recomputedLayers === 0) return 'activations kept';
+  return `activations recomputed in ${recomputedLayers} of ${layers} layers`;
+}
+
 /** The plan, when it fits. Throws `OUT_OF_MEMORY` with the plan when not. */
 export function requireMemory<Plan extends MemoryPlan>(plan: Plan, memoryBytes: number): Plan {
   if (plan.bytes <= memoryBytes) return plan;

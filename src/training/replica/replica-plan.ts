@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../../models/model-config.js';
 import type { ProductsChoice } from '../../tensor/products/open-products.js';
-import { type MemoryPlan, planMemory, requireMemory } from '../memory-plan.js';
+import { describeRecomputation, type MemoryPlan, planMemory, requireMemory } from '../memory-plan.js';
 import type { PackShape } from '../pack.js';
 import { Arena } from './arena.js';
 import { ggmlScratchBytes } from './ggml-scratch.js';
@@ -51,7 +51,7 @@ export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, re
     'cartridge and optimiser': cartridgeBytes,
     threads: THREAD_BYTES * workers,
   };
-  const plan = planMemory(parts, describeChoice(recomputedLayers, layers));
+  const plan = planMemory(parts, describeRecomputation(recomputedLayers, layers));
   return { ...plan, shape, cartridge, cartridgeBytes, replicaBytes: arena.byteLength };
 }
 
@@ -67,9 +67,4 @@ export function chooseReplicaPlan(config: ModelConfig, options: ReplicaPlanOptio
     if (plan.bytes <= memoryBytes) return plan;
   }
   return requireMemory(planReplica(config, options, config.layers), memoryBytes);
-}
-
-function describeChoice(recomputedLayers: number, layers: number): string {
-  if (recomputedLayers === 0) return 'activations kept';
-  return `activations recomputed in ${recomputedLayers} of ${layers} layers`;
 }
