@@ -14,6 +14,7 @@ import type { TrainingExample } from './examples.js';
 import { GraphStep } from './graph-step.js';
 import { choosePackShape, packExamples } from './packing.js';
 import { type TrainInput, type TrainSettings, train } from './train.js';
+import type { TrainingStep } from './training-step.js';
 
 const P = 6;
 const SETTINGS: TrainSettings = {
@@ -140,15 +141,67 @@ test('a checkpoint of other settings is refused by name', async () => {
   run.step.dispose();
 });
 
-test('a loss that is not a number stops the run and keeps the last checkpoint', async () => {
-  const run = newRun({ checkpoints: checkpoints() });
-  const accumulate = run.step.accumulate.bind(run.step);
-  let calls = 0;
-  run.step.accumulate = async (packs) => ({ ...(await accumulate(packs)), ...(++calls > 5 && { lossSum: Number.NaN }) });
-  await expect(train(run)).rejects.toMatchObject({ code: 'NON_FINITE_LOSS' });
-  expect((await checkpoints().read())?.stepsDone).toBe(4);
-  run.step.dispose();
-});
+/** Changes what the calls of a step return after the first five updates. */
+type Fault = (step: TrainingStep, isFaulty: () => boolean) => void;
+
+const FAULTS: [what: string, fault: Fault][] = [
+  [
+    'loss',
+    (step, isFaulty) => {
+      const accumulate = step.accumulate.bind(step);
+      step.accumulate = async (packs) => ({ ...(await accumulate(packs)), ...(isFaulty() && { lossSum: Number.NaN }) });
+    },
+  ],
+  [
+    'norm of the gradient',
+    (step, isFaulty) => {
+      const update = step.update.bind(step);
+      step.update = async (learningRate) => {
+        const { gradientNorm } = await update(isFaulty() ? Number.NaN : learningRate);
+        return { gradientNorm: isFaulty() ? Number.POSITIVE_INFINITY : gradientNorm };
+      };
+    },
+  ],
+  [
+    'validation divergence',
+    (step, isFaulty) => {
+      const evaluate = step.evaluate.bind(step);
+      step.evaluate = async (packs) => ({ ...(await evaluate(packs)), ...(isFaulty() && { klSum: Number.NaN }) });
+    },
+  ],
+  [
+    'sum of the rows',
+    (step, isFaulty) => {
+      const state = step.state.bind(step);
+      step.state = () => {
+        const rows = state();
+        if (isFaulty()) rows.values[0]![7] = Number.NaN;
+        return rows;
+      };
+    },
+  ],
+];
+
+test.each(FAULTS)(
+  'a %s that is not a number stops the run and keeps the last checkpoint with the best rows',
+  async (what, fault) => {
+    const run = newRun({ checkpoints: checkpoints() });
+    let updates = 0;
+    const update = run.step.update.bind(run.step);
+    run.step.update = async (learningRate) => {
+      const result = await update(learningRate);
+      updates++;
+      return result;
+    };
+    fault(run.step, () => updates >= 5);
+    await expect(train(run)).rejects.toMatchObject({ code: 'NON_FINITE_LOSS', message: expect.stringContaining(what) });
+    const kept = await checkpoints().read();
+    expect(kept).toMatchObject({ stepsDone: 4, best: { stepsDone: 3 } });
+    expect(kept!.best!.validationKl).toBeGreaterThan(0);
+    for (const rows of [...kept!.state.keys, ...kept!.best!.state.values]) expect(rows.every(Number.isFinite)).toBe(true);
+    run.step.dispose();
+  },
+);
 
 test('a deadline ends the run with what there is', async () => {
   const run = newRun({ deadline: performance.now() });

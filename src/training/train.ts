@@ -47,8 +47,8 @@ export interface TrainResult {
  * Trains the rows of a cartridge: shuffles and packs the examples of each epoch from the seed, updates, validates, keeps the
  * best rows, writes checkpoints, and continues a stored checkpoint bit for bit.
  *
- * Throws `NON_FINITE_LOSS` when the loss is not a number (the last checkpoint stays), `CANCELLED` when the signal aborts, after
- * a checkpoint was written.
+ * Throws `NON_FINITE_LOSS` when the loss, the gradient, the validation or a row is not a number (the last checkpoint stays),
+ * `CANCELLED` when the signal aborts, after a checkpoint was written.
  */
 export async function train(input: TrainInput, options: RunOptions = {}): Promise<TrainResult> {
   const run = new TrainingRun(input, options.onProgress);
@@ -65,8 +65,9 @@ export async function train(input: TrainInput, options: RunOptions = {}): Promis
       await run.update(options.signal);
     }
   } catch (error) {
-    // Often in the middle of an update: that one is forgotten, and those before it are kept.
-    if (options.signal?.aborted) await run.checkpoint();
+    // Often in the middle of an update: that one is forgotten, and those before it are kept. After any other failure the rows
+    // may be half updated.
+    if (CartridgesError.is(error) && error.code === 'CANCELLED') await run.checkpoint();
     throw error;
   }
   return run.finish(stoppedBy);
@@ -114,9 +115,11 @@ class TrainingRun {
     const computing = step.accumulate(packs, signal);
     this.#prepared = this.#stepsDone + 1 < settings.steps ? this.#nextPacks(next) : undefined;
     const loss = await computing;
-    this.#requireFinite(loss);
+    this.#requireFinite('loss', loss.lossSum);
     const learningRate = learningRateAt(this.#stepsDone, settings);
     const { gradientNorm } = await step.update(learningRate);
+    // The rows are lost by now, but nothing was saved of them.
+    this.#requireFinite('norm of the gradient', gradientNorm);
     this.#position = next;
     this.#stepsDone++;
     this.#supervisedTokens += packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
@@ -130,7 +133,7 @@ class TrainingRun {
   async checkpoint(): Promise<void> {
     if (this.#stepsDone === 0) return;
     await this.#input.checkpoints?.write({
-      state: this.#input.step.state(),
+      state: this.#finiteState(),
       position: this.#position,
       stepsDone: this.#stepsDone,
       supervisedTokens: this.#supervisedTokens,
@@ -167,16 +170,24 @@ class TrainingRun {
     return { packs, next: { epoch, pack } };
   }
 
-  #requireFinite(loss: StepLoss): void {
-    if (Number.isFinite(loss.lossSum)) return;
-    throw new CartridgesError('NON_FINITE_LOSS', `the loss is ${loss.lossSum} after ${this.#stepsDone} updates`, {
+  #requireFinite(what: string, value: number): void {
+    if (Number.isFinite(value)) return;
+    throw new CartridgesError('NON_FINITE_LOSS', `the ${what} is ${value} after ${this.#stepsDone} updates`, {
       hint: 'lower the learning rate; the last checkpoint is kept and --resume continues from it',
     });
+  }
+
+  /** What is saved: rows that no later step could use never replace good ones. */
+  #finiteState(): TrainingState {
+    const state = this.#input.step.state();
+    this.#requireFinite('sum of the rows', sumOf([...state.keys, ...state.values]));
+    return state;
   }
 
   /** Lowest divergence wins; without validation examples the newest rows do. */
   async #validate(): Promise<void> {
     const { klSum, lossSum, normalizer } = await this.#input.step.evaluate(this.#validationPacks);
+    this.#requireFinite('validation divergence', klSum);
     const tokens = this.#validationPacks.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
     const validationKl = tokens > 0 ? klSum / tokens : Number.NaN;
     const loss = lossSum / normalizer;
@@ -186,7 +197,7 @@ class TrainingRun {
       'validation/perplexity': Math.exp(loss),
     });
     if (this.#best && validationKl >= this.#best.validationKl) return;
-    this.#best = { state: this.#input.step.state(), stepsDone: this.#stepsDone, validationKl };
+    this.#best = { state: this.#finiteState(), stepsDone: this.#stepsDone, validationKl };
   }
 
   #report(loss: StepLoss, learningRate: number, gradientNorm: number): void {
@@ -244,6 +255,13 @@ class EpochPacks {
     }
     return this.#packs;
   }
+}
+
+/** In doubles: finite numbers in f32 cannot add up to one that is not. */
+function sumOf(arrays: readonly Float32Array[]): number {
+  let sum = 0;
+  for (const array of arrays) for (let i = 0; i < array.length; i++) sum += array[i]!;
+  return sum;
 }
 
 /** Tokens a second over the last updates: an average that forgets. */
