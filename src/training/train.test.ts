@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { GOLDEN_FOLDER } from '../../test/support/golden.js';
 import { normalRows } from '../cartridge/initializers/random-rows.js';
@@ -13,6 +14,7 @@ import { CheckpointFile } from './checkpoint.js';
 import type { TrainingExample } from './examples.js';
 import { GraphStep } from './graph-step.js';
 import { choosePackShape, packExamples } from './packing.js';
+import { ReplicaStep } from './replica/replica-step.js';
 import { type TrainInput, type TrainSettings, train } from './train.js';
 import type { TrainingStep } from './training-step.js';
 
@@ -62,13 +64,25 @@ function examples(count: number, seed: number): TrainingExample[] {
   });
 }
 
+const training = examples(30, 1);
+const validation = examples(6, 2);
+const shape = choosePackShape([...training, ...validation], 64);
+const stepOptions = () => ({ shape, ...normalRows(model.config, P, new Random(9)), frozenCount: 1 });
+
 /** A fresh run of the same settings, with its own step, as a new process would make it. */
 function newRun(changes: Partial<TrainInput> = {}): TrainInput {
-  const training = examples(30, 1);
-  const validation = examples(6, 2);
-  const shape = choosePackShape([...training, ...validation], 64);
-  const step = new GraphStep(model, { shape, ...normalRows(model.config, P, new Random(9)), frozenCount: 1 });
+  const step = changes.step ?? new GraphStep(model, stepOptions());
   return { step, shape, training, validation, settings: SETTINGS, ...changes };
+}
+
+const WORKERS = 2;
+
+function newReplicaStep(): Promise<ReplicaStep> {
+  return ReplicaStep.create(model, {
+    ...stepOptions(),
+    workers: WORKERS,
+    products: { provider: 'ggml', operandType: 'f32' },
+  });
 }
 
 const checkpoints = () => new CheckpointFile(join(folder, 'checkpoint.safetensors'), { seed: 5 });
@@ -202,6 +216,27 @@ test.each(FAULTS)(
     run.step.dispose();
   },
 );
+
+test('a worker that dies ends the run with a clear error, and the run continues from its last checkpoint', async () => {
+  const whole = newRun({ step: await newReplicaStep() });
+  const expected = await train(whole);
+  const workers: Worker[] = [];
+  const remember = (worker: Worker) => workers.push(worker);
+  process.on('worker', remember);
+  const first = newRun({ step: await newReplicaStep(), checkpoints: checkpoints() });
+  process.off('worker', remember);
+  expect(workers).toHaveLength(WORKERS);
+  stopAfter(first, 5, () => void workers[1]!.terminate());
+  await expect(train(first)).rejects.toMatchObject({
+    code: 'ENGINE_FAILURE',
+    message: expect.stringContaining('a thread of the training step stopped'),
+    hint: expect.stringContaining('--resume'),
+  });
+  expect((await checkpoints().read())?.stepsDone).toBe(4);
+  const second = newRun({ step: await newReplicaStep(), checkpoints: checkpoints() });
+  expect(await train(second)).toEqual(expected);
+  for (const run of [whole, first, second]) run.step.dispose();
+});
 
 test('a deadline ends the run with what there is', async () => {
   const run = newRun({ deadline: performance.now() });
