@@ -22,20 +22,25 @@ export function createFittingLanes(layers: number, memoryBytes: number, create: 
   // The way back begins with the last layer: what it keeps is needed at once.
   const most = layers - 1;
   const least = create(most);
-  if (least.plan.bytes > memoryBytes) dispose(least);
+  // On a device that is nearly full, what is held would leave no room for what is tried.
+  if (kept || least.plan.bytes > memoryBytes) dispose(least);
   requireMemory(least.plan, memoryBytes);
-  if (!kept) return least;
+  return kept ? createLargest({ most, memoryBytes, kept: kept.plan.bytes, least: least.plan.bytes }, create) : least;
+}
+
+/** Lanes that compute the fewest layers again that fit; `kept` and `least` are the bytes with none and with `most` of them. */
+function createLargest(
+  { most, memoryBytes, kept, least }: { most: number; memoryBytes: number; kept: number; least: number },
+  create: CreateLanes,
+): PlannedLanes {
   // Each layer saves about as much as any other.
-  const savedShare = (kept.plan.bytes - memoryBytes) / (kept.plan.bytes - least.plan.bytes);
+  const savedShare = (kept - memoryBytes) / (kept - least);
   for (let count = Math.ceil(most * savedShare); count < most; count++) {
     const fewer = tryToCreate(create, count);
-    if (fewer && fewer.plan.bytes <= memoryBytes) {
-      dispose(least);
-      return fewer;
-    }
+    if (fewer && fewer.plan.bytes <= memoryBytes) return fewer;
     dispose(fewer);
   }
-  return least;
+  return create(most);
 }
 
 function tryToCreate(create: CreateLanes, recomputedLayers: number): PlannedLanes | undefined {
