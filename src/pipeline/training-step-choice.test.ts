@@ -1,6 +1,103 @@
-import { expect, test } from 'vitest';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import type { ProgressEvent } from '../core/progress.js';
+import type { ModelConfig } from '../models/model-config.js';
+import { findOneDnn } from '../native/onednn/library.js';
+import { Backend } from '../tensor/backend.js';
 import type { ProductsSpeed } from '../tensor/products/product-trial.js';
-import { chooseProducts } from './training-step-choice.js';
+import { resolveSettings } from './resolve-settings.js';
+import type { SettingsInput } from './settings.js';
+import { chooseProducts, chooseTrainingStep } from './training-step-choice.js';
+
+/** Of a file, where there is one: one that the system's loader finds cannot be read. */
+const search = findOneDnn();
+const oneDnn = search.state === 'found' && search.library.path.includes('/') ? search.library : undefined;
+const config = { embedding: 64, feedForward: 128 } as ModelConfig;
+
+let backend: Backend;
+let folder: string;
+beforeAll(() => {
+  backend = new Backend({ device: 'cpu', threads: 1 });
+  folder = mkdtempSync(join(tmpdir(), 'step-choice-'));
+});
+afterAll(() => {
+  backend.dispose();
+  rmSync(folder, { recursive: true });
+});
+afterEach(() => vi.unstubAllEnvs());
+
+/** The choice for a small model, and the warnings on the way, when `CARTRIDGES_ONEDNN` is `library`. */
+async function chooseWith(library: string, training: SettingsInput['training'] = {}, on: Pick<Backend, 'device'> = backend) {
+  vi.stubEnv('CARTRIDGES_ONEDNN', library);
+  vi.stubEnv('CARTRIDGES_CACHE', folder);
+  const warnings: string[] = [];
+  const onProgress = (event: ProgressEvent) => event.kind === 'warning' && warnings.push(event.message);
+  const choice = await chooseTrainingStep(on as Backend, config, resolveSettings({ training }), { onProgress });
+  return { choice, warnings };
+}
+
+/** A file in place of the library, with what it holds. */
+function writeLibrary(name: string, content: string | Buffer): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+/** The library with another major version in the struct that `dnnl_version` returns. */
+function ofVersion(path: string, major: number): Buffer {
+  const bytes = readFileSync(path);
+  const numbers = (first: number) =>
+    Buffer.from(Int32Array.of(first, ...oneDnn!.version.split('.').slice(1).map(Number), 0).buffer);
+  numbers(major).copy(bytes, bytes.indexOf(numbers(Number(oneDnn!.version.split('.')[0]))));
+  return bytes;
+}
+
+test.each([
+  ['is missing', () => join(folder, 'nowhere', 'libdnnl.so.3'), 'cannot be loaded'],
+  ['is a text', () => writeLibrary('text.so', 'not a library\n'), 'cannot be loaded'],
+  ['is cut short', () => writeLibrary('cut.so', readFileSync(process.execPath).subarray(0, 4096)), 'cannot be loaded'],
+  ['is another library', () => backend.engine.files.base, 'cannot be loaded'],
+])('a library that %s falls back with one warning that names it', async (_what, library, problem) => {
+  const path = library();
+  const { choice, warnings } = await chooseWith(path);
+  expect(choice).toEqual({ step: 'graph' });
+  expect(warnings).toEqual([expect.stringContaining('oneDNN is not used')]);
+  expect(warnings[0]).toContain(path);
+  expect(warnings[0]).toContain(problem);
+  expect(await chooseWith(path, { products: 'ggml' })).toEqual({ choice: { step: 'graph' }, warnings: [] });
+  await expect(chooseWith(path, { products: 'onednn' })).rejects.toMatchObject({
+    code: 'INVALID_OPTION',
+    message: expect.stringContaining(problem),
+  });
+});
+
+test.skipIf(!oneDnn).each([1, 4])(
+  'a library of version %i falls back with one warning that names it (needs oneDNN as a file)',
+  async (major) => {
+    const path = writeLibrary(`version-${major}.so`, ofVersion(oneDnn!.path, major));
+    const { choice, warnings } = await chooseWith(path);
+    expect(choice).toEqual({ step: 'graph' });
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatch(new RegExp(`oneDNN is not used: .*version-${major}\\.so is oneDNN ${major}\\.`));
+  },
+);
+
+test.skipIf(!oneDnn)('the choice of oneDNN says which release it is (needs oneDNN as a file)', async () => {
+  const { choice, warnings } = await chooseWith(oneDnn!.path, { step: 'replica', products: 'onednn' });
+  expect(choice).toMatchObject({ step: 'replica', products: { provider: 'oneDNN' }, productsVersion: oneDnn!.version });
+  expect(warnings).toEqual([]);
+});
+
+test('the replica step is refused where there is no processor to compute on', async () => {
+  const device = { ...backend.device, kind: 'gpu', name: 'Vulkan0' } as const;
+  await expect(chooseWith('', { step: 'replica' }, { device })).rejects.toMatchObject({
+    code: 'INVALID_OPTION',
+    message: expect.stringContaining('Vulkan0'),
+  });
+  expect((await chooseWith('', { step: 'auto' }, { device })).choice).toEqual({ step: 'graph' });
+});
 
 function speed(provider: 'ggml' | 'oneDNN', weightType: ProductsSpeed['weightType'], gigaflops: number): ProductsSpeed {
   const operandType = provider === 'oneDNN' && weightType === 'bf16' ? 'bf16' : 'f32';

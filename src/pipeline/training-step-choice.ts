@@ -4,6 +4,7 @@ import { CartridgesError } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
 import type { WeightTypes } from '../models/frozen-model.js';
 import type { ModelConfig } from '../models/model-config.js';
+import type { Device } from '../native/devices.js';
 import type { Backend } from '../tensor/backend.js';
 import { PRODUCT_TYPES } from '../tensor/device-profile.js';
 import type { ProductsChoice } from '../tensor/products/open-products.js';
@@ -17,6 +18,8 @@ export type StepChoice =
   | {
       step: 'replica';
       products: ProductsChoice;
+      /** Release of the library that multiplies, where it is not the engine itself: another one rounds differently. */
+      productsVersion?: string;
       workers: number;
       weightType: string;
       weights: WeightTypes & { forward: number };
@@ -28,6 +31,7 @@ const WORTHWHILE_GAIN = 1.15;
 /**
  * Chooses the training step. On a processor, where oneDNN is there and measured faster than ggml, it is the replica step; with
  * ggml's products that one is as fast as the graph step, which then is taken. Other devices have the graph step. Settings win.
+ * Throws `INVALID_OPTION` for settings that cannot be had here.
  */
 export async function chooseTrainingStep(
   backend: Backend,
@@ -35,20 +39,28 @@ export async function chooseTrainingStep(
   { training }: Settings,
   { onProgress }: RunOptions = {},
 ): Promise<StepChoice> {
+  if (training.step === 'replica' && backend.device.kind !== 'cpu') throw withoutProcessor(backend.device);
   if (training.step === 'graph' || backend.device.kind !== 'cpu') return { step: 'graph' };
   const profile = await profileProducts(backend.engine, { inputs, outputs, cachePath: join(cacheFolder(), 'products.json') });
+  const best = chooseProducts(profile, training);
+  if (training.products === 'onednn' && best === undefined) throw withoutOneDnn(profile);
   if (profile.problem !== undefined && training.products !== 'ggml') {
     onProgress?.({ kind: 'warning', stage: 'train', message: `oneDNN is not used: ${profile.problem}` });
   }
-  const best = chooseProducts(profile, training);
-  if (training.products === 'onednn' && best === undefined) throw withoutOneDnn(profile);
   if (training.step === 'auto' && best?.products.provider !== 'oneDNN') return { step: 'graph' };
   const products: ProductsChoice = best?.products ?? { provider: 'ggml', operandType: 'f32' };
   const weightType = best?.weightType ?? (training.weightType === 'auto' ? 'f32' : training.weightType);
   const type = PRODUCT_TYPES[weightType];
   // oneDNN reads the same copy of a matrix in both directions.
   const weights = { forward: type, transposed: products.provider === 'ggml' ? type : undefined };
-  return { step: 'replica', products, workers: training.workers || backend.threads, weightType, weights };
+  const version = products.provider === 'oneDNN' && profile.oneDnn !== undefined ? { productsVersion: profile.oneDnn } : {};
+  return { step: 'replica', products, ...version, workers: training.workers || backend.threads, weightType, weights };
+}
+
+function withoutProcessor({ name }: Device): CartridgesError {
+  return new CartridgesError('INVALID_OPTION', `training.step is replica, which is for processors, and the device is ${name}`, {
+    hint: 'use --device cpu, or leave training.step at auto',
+  });
 }
 
 function withoutOneDnn({ problem }: ProductsProfile): CartridgesError {
