@@ -86,6 +86,10 @@ async function firstThatFits(
 }
 
 function describeSmaller(wanted: PackShape, chosen: PackShape): string {
-  const describe = ({ slots, slotTokens }: PackShape) => `${slots} × ${slotTokens} tokens`;
-  return `packs of ${describe(chosen)} in place of ${describe(wanted)}, which do not fit into the memory`;
+  return `packs of ${describeShape(chosen)} in place of ${describeShape(wanted)}, which do not fit into the memory`;
+}
+
+/** A shape in words. */
+export function describeShape({ slots, slotTokens }: PackShape): string {
+  return `${slots} × ${slotTokens} tokens`;
 }

@@ -11,12 +11,14 @@ import { loadConversations, openDataset } from '../self-study/dataset/open-datas
 import { RunDirectory } from '../tracking/run-directory.js';
 import { CheckpointFile } from '../training/checkpoint.js';
 import { makeExamples, type TrainingExample } from '../training/examples.js';
+import { fillPack } from '../training/fill-pack.js';
 import type { Pack, PackShape } from '../training/pack.js';
-import { dealIntoPacks, fillPack, type PackContents, packShapes } from '../training/packing.js';
+import { dealIntoPacks, filledShare, type PackContents } from '../training/pack-contents.js';
+import { packShapes } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
 import type { TrainingStep } from '../training/training-step.js';
 import type { TokenizedCorpus } from './corpus-source.js';
-import { createFittingStep } from './fitting-step.js';
+import { createFittingStep, describeShape } from './fitting-step.js';
 import { type InitialRows, prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
 import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
@@ -73,7 +75,7 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
   const shapes = kept ? ([kept.shape] as const) : loaded.shapes;
   const { step, shape } = await createFittingStep({ ...options, ...loaded, shapes, choice });
   try {
-    const data = { ...loaded, shape };
+    const data = { ...loaded, shape, dealt: dealIntoPacks(loaded.training, shape, new Random(settings.seed)) };
     const loop = await planLoop(options, data, step, kept, started);
     const plan = { loop, computation: describeComputation(choice, session, settings) };
     const checkpoints = new CheckpointFile(join(options.folder, 'checkpoint.safetensors'), describeRun(options, data, plan));
@@ -119,6 +121,8 @@ interface LoadedData {
 
 interface TrainingData extends LoadedData {
   shape: PackShape;
+  /** The training part as packs of that shape, as an epoch has them. */
+  dealt: PackContents[];
 }
 
 async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
@@ -167,9 +171,8 @@ async function planLoop(
 ): Promise<TrainSettings> {
   const { settings, maxSeconds } = options;
   if (kept) return loopSettings(kept, data, settings);
-  const dealt = dealIntoPacks(data.training, data.shape, new Random(settings.seed));
-  const wanted = wantedLoop(data, dealt.length, step.lanes);
-  const measured = firstPacks(dealt, data.shape, step);
+  const wanted = wantedLoop(data, data.dealt.length, step.lanes);
+  const measured = firstPacks(data.dealt, data.shape, step);
   const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, measured, wanted, started + maxSeconds * 1000);
   await writeJsonAtomic(planPath(options), { ...plan, shape: data.shape } satisfies KeptPlan);
   return loopSettings(plan, data, settings);
@@ -195,9 +198,11 @@ async function runLoop(
 ): Promise<TrainResult> {
   const { settings, folder, maxSeconds, onProgress } = options;
   const { training, validation, shape, tokenCount } = data;
+  const fill = filledShare(data.dealt, shape);
   if (!options.resume) await checkpoints.remove();
-  const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, ...loop, ...computation } });
-  const message = `${loop.steps} steps of ${loop.packsPerStep} packs, ${tokenCount} rows`;
+  const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, fill, ...loop, ...computation } });
+  const packs = `${loop.packsPerStep} packs of ${describeShape(shape)}, ${(fill * 100).toFixed(0)} % filled`;
+  const message = `${tokenCount} rows, ${loop.steps} steps of ${packs}`;
   onProgress?.({ kind: 'start', stage: 'train', message, total: loop.steps });
   const deadline = maxSeconds === undefined ? {} : { deadline: started + maxSeconds * 1000 };
   const result = await train({ step, shape, training, validation, settings: loop, checkpoints, tracker, ...deadline }, options);

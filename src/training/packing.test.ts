@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import { Random } from '../core/random.js';
 import { AttentionMask } from './attention-mask.js';
 import type { TrainingExample } from './examples.js';
-import { usedTokens } from './pack.js';
+import type { PackShape } from './pack.js';
+import { dealIntoPacks, filledShare } from './pack-contents.js';
 import { choosePackShape, packExamples, packShapes } from './packing.js';
 
 /** An example whose tokens all carry its number, so that a pack shows where each one went. */
@@ -99,11 +100,53 @@ test('the same seed gives the same packs, another seed other ones', () => {
   expect(order(5)).not.toEqual(order(6));
 });
 
-test('packs of many usual conversations are filled above 95 %', () => {
+/** So many conversations with lengths between two, a half to a third of each supervised. */
+function conversations(count: number, shortest: number, longest: number): TrainingExample[] {
   const random = new Random(3);
-  const examples = Array.from({ length: 800 }, (_, index) => example(index + 1, 24 + random.integer(40), 10, 2));
-  const packs = packExamples(examples, choosePackShape(examples, 512), random);
-  const full = packs.slice(0, -1);
-  const filled = full.reduce((sum, pack) => sum + usedTokens(pack), 0) / full.reduce((sum, pack) => sum + pack.tokens.length, 0);
-  expect(filled).toBeGreaterThan(0.95);
+  return Array.from({ length: count }, (_, index) => {
+    const length = shortest + random.integer(longest - shortest + 1);
+    return example(index + 1, length, Math.floor(length / (2 + random.uniform())), 1);
+  });
+}
+
+/** The fill of some epochs: it differs a little, as it is dealt. */
+function fills(examples: readonly TrainingExample[], packTokens: number): { shape: PackShape; lowest: number } {
+  const shape = choosePackShape(examples, packTokens);
+  const epochs = Array.from({ length: 4 }, (_, epoch) =>
+    filledShare(dealIntoPacks(examples, shape, new Random(epoch + 7)), shape),
+  );
+  return { shape, lowest: Math.min(...epochs) };
+}
+
+test.each([
+  [100, 100, 256],
+  [150, 150, 320],
+  [90, 130, 256],
+  [24, 64, 256],
+  [80, 300, 608],
+  [150, 450, 928],
+  [200, 600, 1216],
+  [30, 2048, 4096],
+])('packs of conversations of %i to %i tokens are filled above 95 %, with at most %i tokens', (shortest, longest, most) => {
+  const { shape, lowest } = fills(conversations(1_000, shortest, longest), 256);
+  expect(lowest).toBeGreaterThan(0.95);
+  expect(shape.slots * shape.slotTokens).toBeLessThanOrEqual(most);
+});
+
+test('many packs of few conversations waste little, too', () => {
+  for (const [shortest, longest] of [
+    [100, 100],
+    [90, 130],
+    [200, 600],
+  ] as const) {
+    expect(fills(conversations(32, shortest, longest), 256).lowest).toBeGreaterThan(0.93);
+  }
+});
+
+test('the shape follows from the lengths alone', () => {
+  const examples = conversations(300, 80, 300);
+  expect(choosePackShape(examples, 256)).toEqual(choosePackShape(conversations(300, 80, 300), 256));
+  const { slotTokens, slots } = choosePackShape(examples, 1024);
+  expect(slotTokens % 16).toBe(0);
+  expect(slots * slotTokens).toBeGreaterThan(512);
 });

@@ -1,71 +1,38 @@
-import { CartridgesError } from '../core/errors.js';
-import type { Random } from '../core/random.js';
+import { Random } from '../core/random.js';
 import type { TrainingExample } from './examples.js';
+import { fillPack } from './fill-pack.js';
 import type { Pack, PackShape } from './pack.js';
+import { dealIntoPacks, filledShare } from './pack-contents.js';
 
-/** Slot sizes that a step may be built for. */
-const SLOT_SIZES = [32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096] as const;
+/** Slots are multiples of this, and of so many sizes to the double: a step is built for one of few shapes. */
+const SLOT_MULTIPLE = 16;
+const SIZES_AN_OCTAVE = 16;
+/** Slots that are larger than wanted, because conversations are, hold so many of the longest one at most. */
+const LONGEST_IN_SLOT = 2;
+/** Fuller packs are not worth another shape: an epoch that is dealt differently varies by as much. */
+const ENOUGH_FILL = 0.96;
+/** Examples that shapes are tried with. */
+const TRIED_EXAMPLES = 1_024;
+/** Room for supervised tokens beyond those of a usual pack. */
+const SUPERVISED_ROOM = 1.25;
 
 /**
- * Chooses the shape of packs for a set of examples: slots that hold the longest example and a few of the usual ones, as many
- * as fit `packTokens`, room for the supervised tokens of a full pack with a quarter to spare.
+ * Chooses the shape of packs for a set of examples, by packing them. Of the shapes that are filled well it is the one whose packs
+ * are nearest to `packTokens`: no larger where the longest example leaves the choice, at most two of those where it does not.
+ * Where none is filled well, the fullest. It follows from the lengths alone, so that every run on a dataset has the same packs.
  */
 export function choosePackShape(examples: readonly TrainingExample[], packTokens: number): PackShape {
-  const lengths = examples.map((example) => example.tokens.length);
-  const longest = Math.max(...lengths, 1);
-  const mean = lengths.reduce((sum, length) => sum + length, 0) / Math.max(lengths.length, 1);
-  // Three usual examples in a slot leave little of it empty.
-  const wanted = Math.max(longest, Math.min(3 * mean, packTokens));
-  const slotTokens = SLOT_SIZES.find((size) => size >= wanted) ?? longest;
-  const slots = Math.max(1, Math.round(packTokens / slotTokens));
-  const supervised = examples.reduce((sum, example) => sum + example.rows.length, 0);
-  const share =
-    supervised /
-    Math.max(
-      lengths.reduce((sum, length) => sum + length, 0),
-      1,
-    );
-  const largest = Math.max(...examples.map((example) => example.rows.length), 1);
-  const supervisedRows = Math.min(slots * slotTokens, Math.max(largest, Math.ceil(slots * slotTokens * share * 1.25)));
-  return { slots, slotTokens, supervisedRows, entriesPerRow: Math.max(...examples.map((example) => example.entriesPerRow), 1) };
+  return chooseUpTo(examples, packTokens, Math.max(packTokens, LONGEST_IN_SLOT * smallestSlot(examples)));
 }
 
 /** The shape of {@link choosePackShape}, and smaller ones that still hold every example, for when memory is short. */
 export function packShapes(examples: readonly TrainingExample[], packTokens: number): [PackShape, ...PackShape[]] {
   const shapes: [PackShape, ...PackShape[]] = [choosePackShape(examples, packTokens)];
-  const tokensOf = ({ slots, slotTokens }: PackShape) => slots * slotTokens;
-  for (let tokens = packTokens / 2; tokens >= 1; tokens /= 2) {
-    const shape = choosePackShape(examples, tokens);
+  for (let tokens = tokensOf(shapes[0]) / 2; tokens >= 1; tokens /= 2) {
+    const shape = chooseUpTo(examples, Math.min(packTokens, tokens), tokens);
     if (tokensOf(shape) < tokensOf(shapes.at(-1)!)) shapes.push(shape);
   }
   return shapes;
-}
-
-/** Which examples a pack will hold, by slot: what is kept of a pack until it is its turn. */
-export type PackContents = readonly (readonly TrainingExample[])[];
-
-/**
- * Deals examples into packs: shuffled by `random`, each into the fullest slot that still takes it (best fit), slots shuffled
- * again and put side by side until a pack has no slot or no supervised row left. Without `random` the order is kept.
- */
-export function dealIntoPacks(examples: readonly TrainingExample[], shape: PackShape, random?: Random): PackContents[] {
-  for (const example of examples) checkFits(example, shape);
-  const bins = bestFit(random ? random.shuffle(examples) : examples, shape.slotTokens, shape.supervisedRows);
-  const packs: TrainingExample[][][] = [];
-  let open: TrainingExample[][] = [];
-  let supervised = 0;
-  for (const bin of random ? random.shuffle(bins) : bins) {
-    const rows = supervisedRowsOf(bin);
-    if (open.length === shape.slots || supervised + rows > shape.supervisedRows) {
-      packs.push(open);
-      open = [];
-      supervised = 0;
-    }
-    open.push(bin);
-    supervised += rows;
-  }
-  if (open.length > 0) packs.push(open);
-  return packs;
 }
 
 /** All packs of some examples at once, dealt as by {@link dealIntoPacks}. */
@@ -73,117 +40,60 @@ export function packExamples(examples: readonly TrainingExample[], shape: PackSh
   return dealIntoPacks(examples, shape, random).map((contents) => fillPack(contents, shape));
 }
 
-/** Slots of examples that fit together; a slot's supervised tokens alone must fit a pack. */
-function bestFit(examples: readonly TrainingExample[], slotTokens: number, supervisedRows: number): TrainingExample[][] {
-  const bins: { free: number; rows: number; examples: TrainingExample[] }[] = [];
-  // Slots by the room they have left: a new example looks only where it can fit.
-  const byFree: Set<(typeof bins)[number]>[] = Array.from({ length: slotTokens + 1 }, () => new Set());
-  for (const example of examples) {
-    const length = example.tokens.length;
-    let bin: (typeof bins)[number] | undefined;
-    for (let free = length; free <= slotTokens && !bin; free++) {
-      for (const candidate of byFree[free]!) {
-        if (candidate.rows + example.rows.length > supervisedRows) continue;
-        bin = candidate;
-        break;
-      }
-    }
-    if (bin) {
-      byFree[bin.free]!.delete(bin);
-    } else {
-      bin = { free: slotTokens, rows: 0, examples: [] };
-      bins.push(bin);
-    }
-    bin.examples.push(example);
-    bin.free -= length;
-    bin.rows += example.rows.length;
-    byFree[bin.free]!.add(bin);
-  }
-  return bins.map((bin) => bin.examples);
+interface Candidate {
+  shape: PackShape;
+  fill: number;
 }
 
-/** Lays out a pack for a step. */
-export function fillPack(slots: PackContents, shape: PackShape): Pack {
-  const { slotTokens, supervisedRows, entriesPerRow } = shape;
-  const tokenCount = shape.slots * slotTokens;
-  const pack: Pack = {
-    shape,
-    tokens: new Int32Array(tokenCount),
-    positions: new Int32Array(tokenCount),
-    segments: new Int32Array(tokenCount).fill(-1),
-    rows: new Int32Array(supervisedRows),
-    tokenIds: new Int32Array(supervisedRows * entriesPerRow),
-    weights: new Float32Array(supervisedRows * entriesPerRow),
-    supervisedTokens: 0,
-    entries: 0,
-    weightedLogprobSum: 0,
-    conversations: 0,
-  };
-  slots.forEach((examples, slot) => {
-    let at = slot * slotTokens;
-    examples.forEach((example, segment) => {
-      addExample(pack, example, at, segment);
-      at += example.tokens.length;
-    });
+/** The best shape with up to `mostTokens`, or the one that just holds the longest example. */
+function chooseUpTo(examples: readonly TrainingExample[], packTokens: number, mostTokens: number): PackShape {
+  const tried = examples.slice(0, TRIED_EXAMPLES);
+  const candidates = slotSizes(smallestSlot(examples), mostTokens).map((slotTokens): Candidate => {
+    const shape = shapeOf(examples, slotTokens, Math.max(1, Math.floor(packTokens / slotTokens)));
+    return { shape, fill: filledShare(dealIntoPacks(tried, shape, new Random(0)), shape) };
   });
-  fillUnusedIds(pack);
-  return pack;
+  const distance = ({ shape }: Candidate) => Math.abs(packTokens - tokensOf(shape));
+  const full = candidates.filter(({ fill }) => fill >= ENOUGH_FILL);
+  // A sort keeps the order of equals: smaller slots spend less attention on what the mask hides.
+  const [best] = full.length > 0 ? full.sort((a, b) => distance(a) - distance(b)) : candidates.sort((a, b) => b.fill - a.fill);
+  return best!.shape;
 }
 
-function addExample(pack: Pack, example: TrainingExample, at: number, segment: number): void {
-  const { entriesPerRow } = pack.shape;
-  pack.tokens.set(example.tokens, at);
-  pack.segments.fill(segment, at, at + example.tokens.length);
-  for (let i = 0; i < example.tokens.length; i++) pack.positions[at + i] = i;
-  let entry = 0;
-  example.rows.forEach((row, index) => {
-    const target = pack.supervisedTokens++;
-    pack.rows[target] = at + row;
-    const end = example.rowEnds[index]!;
-    for (let slot = target * entriesPerRow; entry < end; entry++, slot++) {
-      const logprob = example.logprobs[entry]!;
-      const probability = Math.exp(logprob);
-      pack.tokenIds[slot] = example.tokenIds[entry]!;
-      pack.weights[slot] = probability;
-      if (probability > 0) pack.weightedLogprobSum += probability * logprob;
-      pack.entries++;
-    }
-  });
-  pack.conversations++;
+/** The sizes from `smallest`, which is always one, up to `most`. */
+function slotSizes(smallest: number, most: number): number[] {
+  const sizes: number[] = [];
+  let size = smallest;
+  do {
+    sizes.push(size);
+    const step = Math.max(SLOT_MULTIPLE, 2 ** Math.floor(Math.log2(size)) / SIZES_AN_OCTAVE);
+    size = (Math.floor(size / step) + 1) * step;
+  } while (size <= most);
+  return sizes;
 }
 
-/** Ids of one row must differ, also where there is no entry: unused entries take the smallest ids that the row does not have. */
-function fillUnusedIds(pack: Pack): void {
-  const { supervisedRows, entriesPerRow } = pack.shape;
-  for (let row = 0; row < supervisedRows; row++) {
-    const ids = pack.tokenIds.subarray(row * entriesPerRow, (row + 1) * entriesPerRow);
-    const weights = pack.weights.subarray(row * entriesPerRow, (row + 1) * entriesPerRow);
-    const used = new Set<number>();
-    ids.forEach((id, index) => {
-      if (weights[index]! > 0) used.add(id);
-    });
-    let candidate = 0;
-    ids.forEach((_, index) => {
-      if (weights[index]! > 0) return;
-      while (used.has(candidate)) candidate++;
-      ids[index] = candidate++;
-    });
-  }
+/** With room for the supervised tokens of a full pack, and some to spare. */
+function shapeOf(examples: readonly TrainingExample[], slotTokens: number, slots: number): PackShape {
+  const largest = (of: (example: TrainingExample) => number) =>
+    examples.reduce((most, example) => Math.max(most, of(example)), 1);
+  const sum = (of: (example: TrainingExample) => number) => examples.reduce((total, example) => total + of(example), 0);
+  const supervised = ({ rows }: TrainingExample) => rows.length;
+  const share =
+    sum(supervised) /
+    Math.max(
+      1,
+      sum(({ tokens }) => tokens.length),
+    );
+  const usual = Math.ceil(slots * slotTokens * share * SUPERVISED_ROOM);
+  const supervisedRows = Math.min(slots * slotTokens, Math.max(largest(supervised), usual));
+  return { slots, slotTokens, supervisedRows, entriesPerRow: largest(({ entriesPerRow }) => entriesPerRow) };
 }
 
-function checkFits(example: TrainingExample, shape: PackShape): void {
-  if (
-    example.tokens.length <= shape.slotTokens &&
-    example.rows.length <= shape.supervisedRows &&
-    example.entriesPerRow <= shape.entriesPerRow
-  )
-    return;
-  throw new CartridgesError(
-    'INTERNAL',
-    `a conversation of ${example.tokens.length} tokens does not fit slots of ${shape.slotTokens}`,
-  );
+/** Tokens of the smallest slot that holds the longest example. */
+function smallestSlot(examples: readonly TrainingExample[]): number {
+  const longest = examples.reduce((most, { tokens }) => Math.max(most, tokens.length), 1);
+  return Math.ceil(longest / SLOT_MULTIPLE) * SLOT_MULTIPLE;
 }
 
-function supervisedRowsOf(examples: readonly TrainingExample[]): number {
-  return examples.reduce((sum, example) => sum + example.rows.length, 0);
+function tokensOf({ slots, slotTokens }: PackShape): number {
+  return slots * slotTokens;
 }

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { GOLDEN_FOLDER } from '../../test/support/golden.js';
@@ -10,6 +11,7 @@ import { Random } from '../core/random.js';
 import { EXACT_WEIGHTS, FrozenModel } from '../models/frozen-model.js';
 import { readGguf } from '../models/gguf.js';
 import { Backend } from '../tensor/backend.js';
+import type { RunTracker } from '../tracking/run-tracker.js';
 import { CheckpointFile } from './checkpoint.js';
 import type { TrainingExample } from './examples.js';
 import { GraphStep } from './graph-step.js';
@@ -236,6 +238,26 @@ test('a worker that dies ends the run with a clear error, and the run continues 
   const second = newRun({ step: await newReplicaStep(), checkpoints: checkpoints() });
   expect(await train(second)).toEqual(expected);
   for (const run of [whole, first, second]) run.step.dispose();
+});
+
+test('reports how full packs are, and counts only the tokens of conversations as speed', async () => {
+  const MILLISECONDS = 50;
+  const wide = { ...shape, slots: 1, slotTokens: 128 };
+  const step = new GraphStep(model, { ...stepOptions(), shape: wide });
+  const accumulate = step.accumulate.bind(step);
+  step.accumulate = async (packs) => {
+    await setTimeout(MILLISECONDS);
+    return accumulate(packs);
+  };
+  const logged: Record<string, number>[] = [];
+  const tracker: RunTracker = { log: (_step, values) => logged.push(values), table: () => {}, finish: async () => {} };
+  const [example] = training;
+  const settings = { ...SETTINGS, steps: 1, packsPerStep: 1 };
+  await train(newRun({ step, shape: wide, training: [example!], settings, tracker }));
+  const used = example!.tokens.length;
+  expect(logged[0]!['train/pack_fill']).toBe(used / 128);
+  expect(logged[0]!['train/tokens_per_second']).toBeLessThan(used / ((MILLISECONDS - 1) / 1000));
+  step.dispose();
 });
 
 test('a deadline ends the run with what there is', async () => {

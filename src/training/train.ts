@@ -4,8 +4,10 @@ import { Random } from '../core/random.js';
 import type { RunTracker } from '../tracking/run-tracker.js';
 import { type Checkpoint, type CheckpointStore, type DataPosition, startOfData } from './checkpoint.js';
 import type { TrainingExample } from './examples.js';
-import type { Pack, PackShape } from './pack.js';
-import { dealIntoPacks, fillPack, type PackContents, packExamples } from './packing.js';
+import { fillPack } from './fill-pack.js';
+import { type Pack, type PackShape, usedTokens } from './pack.js';
+import { dealIntoPacks, type PackContents } from './pack-contents.js';
+import { packExamples } from './packing.js';
 import { learningRateAt, type ScheduleSettings } from './schedule.js';
 import type { StepLoss, TrainingState, TrainingStep } from './training-step.js';
 
@@ -123,9 +125,10 @@ class TrainingRun {
     this.#position = next;
     this.#stepsDone++;
     this.#supervisedTokens += packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
-    const tokens = packs.reduce((sum, pack) => sum + pack.tokens.length, 0);
+    const tokens = packs.reduce((sum, pack) => sum + usedTokens(pack), 0);
     this.#speed.add(tokens, performance.now() - started);
-    this.#report(loss, learningRate, gradientNorm);
+    const fill = tokens / packs.reduce((sum, pack) => sum + pack.tokens.length, 0);
+    this.#report(loss, { learningRate, gradientNorm, fill });
     if (this.#isDue(settings.validateEverySteps)) await this.#validate();
     if (this.#isDue(settings.checkpointEverySteps)) await this.checkpoint();
   }
@@ -200,7 +203,7 @@ class TrainingRun {
     this.#best = { state: this.#finiteState(), stepsDone: this.#stepsDone, validationKl };
   }
 
-  #report(loss: StepLoss, learningRate: number, gradientNorm: number): void {
+  #report(loss: StepLoss, { learningRate, gradientNorm, fill }: Record<'learningRate' | 'gradientNorm' | 'fill', number>): void {
     const { settings, tracker } = this.#input;
     const tokensPerSecond = this.#speed.tokensPerSecond;
     const values = { loss: loss.lossSum / loss.normalizer, kl: loss.klSum / loss.normalizer };
@@ -210,6 +213,7 @@ class TrainingRun {
       'train/learning_rate': learningRate,
       'train/gradient_norm': gradientNorm,
       'train/tokens_per_second': tokensPerSecond,
+      'train/pack_fill': fill,
       'train/supervised_tokens': this.#supervisedTokens,
       'process/resident_bytes': process.memoryUsage.rss(),
     });
@@ -264,7 +268,7 @@ function sumOf(arrays: readonly Float32Array[]): number {
   return sum;
 }
 
-/** Tokens a second over the last updates: an average that forgets. */
+/** Tokens of conversations a second over the last updates: an average that forgets. */
 class Speedometer {
   #tokens = 0;
   #milliseconds = 0;
