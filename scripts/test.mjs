@@ -12,8 +12,9 @@ const counts = { passed: 0, failed: 0, skipped: 0 };
 const vitest = await startVitest('test', filter, { ...options, reporters: ['default', { onTestRunEnd: count }] });
 await vitest.close();
 
-const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
-process.stdout.write(`${counts.passed} passed, ${counts.failed} failed${skipped}\n`, () => {
+// Programs read the last line, so what was skipped has a line of its own.
+if (counts.skipped > 0) process.stdout.write(`${counts.skipped} skipped\n`);
+process.stdout.write(`${counts.passed} passed, ${counts.failed} failed\n`, () => {
   process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0);
 });
 
