@@ -1,5 +1,16 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -76,6 +87,13 @@ describe('bin/cartridges.js', () => {
   });
 });
 
+/** Some tests read the packaged numbers whatever `GOLDEN_DIR` says. */
+function readsGoldenFolder(file: string): boolean {
+  const text = readFileSync(join(packageRoot, file), 'utf8');
+  const imported = /import \{([^}]*)\} from '[./]*support\/golden\.js'/.exec(text)?.[1] ?? '';
+  return /\b(GOLDEN_FOLDER|goldenNames|readGolden)\b/.test(imported) && !imported.includes('PACKAGED_GOLDEN_FOLDER');
+}
+
 describe('scripts', () => {
   it('quickstart is the command of that name, with its arguments and status', () => {
     expect(node('scripts/quickstart.mjs', '--json', 'fail')).toMatchObject({
@@ -99,6 +117,18 @@ describe('scripts', () => {
     expect([good.status, lastLine(good.stdout)]).toEqual([0, '1 passed, 0 failed']);
     const none = node('scripts/test.mjs', 'src/absent');
     expect([none.status, lastLine(none.stdout)]).toEqual([1, '0 passed, 0 failed']);
+  });
+
+  it('test:golden runs every test file that reads the golden folder', () => {
+    const { scripts } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'));
+    const filters: string[] = scripts['test:golden'].split(' ').slice(2);
+    const readers = ['src', 'test']
+      .flatMap((folder) =>
+        readdirSync(join(packageRoot, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
+      )
+      .filter((file) => file.endsWith('.test.ts') && readsGoldenFolder(file));
+    expect(readers).toContain(join('test', 'golden-training.test.ts'));
+    expect(readers.filter((file) => !filters.some((filter) => file.includes(filter)))).toEqual([]);
   });
 
   it('bench runs a TypeScript file with its arguments, and lists the names for an unknown one', () => {
