@@ -182,9 +182,26 @@ test('bodies are bounded, announced or not; uploads have a bound of their own', 
   expect((await app.request('/v1/echo', post(text))).status).toBe(413);
   expect((await app.request('/v1/echo', post(text, { ...JSON_TYPE, 'content-length': '99' }))).status).toBe(413);
   expect((await app.request('/v1/echo', post('{"text":"a"}', { ...JSON_TYPE, 'content-length': '9999' }))).status).toBe(413);
-  expect(await (await app.request('/upload', post(new Uint8Array(4000), upload))).text()).toBe('4000');
+  for (const type of ['application/octet-stream', 'application/octet-stream; a=b', 'Multipart/Form-Data ;boundary=x']) {
+    const large = await app.request('/upload', post(new Uint8Array(4000), { 'content-type': type }));
+    expect(await large.text()).toBe('4000');
+  }
   expect((await app.request('/upload', post(new Uint8Array(6000), upload))).status).toBe(413);
 });
+
+test.each(['application/octet-stream+json', 'multipart/form-data+json', 'application/octet-stream-x+json'])(
+  'a body of the type %s is JSON, with the bounds of JSON',
+  async (type) => {
+    const app = createTestApp({ timeLimits: { requestSeconds: 0.05, uploadSeconds: 60 } });
+    const headers = { 'content-type': type };
+    expect((await app.request('/v1/echo', post(JSON.stringify({ text: 'x'.repeat(2000) }), headers))).status).toBe(413);
+    const deep = await app.request('/v1/echo', post('['.repeat(200), headers));
+    expect(await deep.json()).toMatchObject({ error: { message: expect.stringContaining('128 levels') } });
+    const body = new ReadableStream({ pull: () => new Promise(() => {}) });
+    const slow = await app.request('/v1/echo', { method: 'POST', body, headers, duplex: 'half' } as RequestInit);
+    expect(slow.status).toBe(408);
+  },
+);
 
 test('a body that is nested too deep is refused before it is parsed, a sensible one is not', async () => {
   const app = createTestApp({ bodyLimits: { maxBodyBytes: 8 << 20, maxUploadBytes: 1 } });
