@@ -235,6 +235,7 @@ function describeRun(
 interface Computation {
   step: StepChoice['step'];
   weights: string;
+  /** With the release, where it is not that of the engine. */
   products?: string;
   workers?: number;
 }
@@ -246,8 +247,9 @@ interface RunPlan {
 
 function describeComputation(choice: StepChoice, session: ModelSession, { training }: Settings): Computation {
   if (choice.step === 'graph') return { step: 'graph', weights: session.profile?.chosen.name ?? training.weightType };
-  const { products, workers, weightType: weights } = choice;
-  return { step: 'replica', weights, products: products.provider, workers };
+  const { products, productsVersion, workers, weightType: weights } = choice;
+  const library = productsVersion === undefined ? products.provider : `${products.provider} ${productsVersion}`;
+  return { step: 'replica', weights, products: library, workers };
 }
 
 function toCartridge(options: TrainCartridgeOptions, data: TrainingData, plan: RunPlan, result: TrainResult): Cartridge {

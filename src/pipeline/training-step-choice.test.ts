@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { copyOneDnn } from '../../test/support/onednn-copy.js';
 import type { ProgressEvent } from '../core/progress.js';
 import type { ModelConfig } from '../models/model-config.js';
 import { findOneDnn } from '../native/onednn/library.js';
@@ -45,15 +46,6 @@ function writeLibrary(name: string, content: string | Buffer): string {
   return path;
 }
 
-/** The library with another major version in the struct that `dnnl_version` returns. */
-function ofVersion(path: string, major: number): Buffer {
-  const bytes = readFileSync(path);
-  const numbers = (first: number) =>
-    Buffer.from(Int32Array.of(first, ...oneDnn!.version.split('.').slice(1).map(Number), 0).buffer);
-  numbers(major).copy(bytes, bytes.indexOf(numbers(Number(oneDnn!.version.split('.')[0]))));
-  return bytes;
-}
-
 test.each([
   ['is missing', () => join(folder, 'nowhere', 'libdnnl.so.3'), 'cannot be loaded'],
   ['is a text', () => writeLibrary('text.so', 'not a library\n'), 'cannot be loaded'],
@@ -76,7 +68,7 @@ test.each([
 test.skipIf(!oneDnn).each([1, 4])(
   'a library of version %i falls back with one warning that names it (needs oneDNN as a file)',
   async (major) => {
-    const path = writeLibrary(`version-${major}.so`, ofVersion(oneDnn!.path, major));
+    const path = copyOneDnn(oneDnn!, join(folder, `version-${major}.so`), `${major}.2.0`);
     const { choice, warnings } = await chooseWith(path);
     expect(choice).toEqual({ step: 'graph' });
     expect(warnings).toHaveLength(1);
