@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { CartridgesError } from '../core/errors.js';
-import { writeJsonAtomic } from '../core/files.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
@@ -12,7 +11,7 @@ import { RunDirectory } from '../tracking/run-directory.js';
 import { CheckpointFile } from '../training/checkpoint.js';
 import { makeExamples, type TrainingExample } from '../training/examples.js';
 import { fillPack } from '../training/fill-pack.js';
-import type { Pack, PackShape } from '../training/pack.js';
+import type { PackShape } from '../training/pack.js';
 import { dealIntoPacks, filledShare, type PackContents } from '../training/pack-contents.js';
 import { packShapes } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
@@ -20,6 +19,8 @@ import type { TrainingStep } from '../training/training-step.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { createFittingStep, describeShape } from './fitting-step.js';
 import { type InitialRows, prepareInitialRows } from './initial-rows.js';
+import { KeptPlanFile } from './kept-plan.js';
+import { affordableLoop, type LoopPlan, timePacks, wantedLoop } from './loop-plan.js';
 import type { ModelSession } from './model-session.js';
 import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
 import type { Settings } from './settings.js';
@@ -49,7 +50,7 @@ export interface TrainedCartridge {
   conversations: number;
   /** In the training part of the dataset, each counted once. */
   supervisedTokens: number;
-  /** Removes the checkpoint: to be called when the cartridge is on disk, since until then it is all that there is. */
+  /** Removes the checkpoint and the plan: to be called when the cartridge is on disk, since until then it is all that there is. */
   discardCheckpoint(): Promise<void>;
 }
 
@@ -69,21 +70,28 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
 export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
   const started = performance.now();
   const loaded = await loadTrainingData(options);
-  const { session, settings } = options;
+  const { session, settings, folder } = options;
   const choice = await chooseTrainingStep(session.backend, session.config, settings, options);
-  const kept = await readKeptPlan(options);
+  const checkpointPath = join(folder, 'checkpoint.safetensors');
+  const planFile = new KeptPlanFile(join(folder, 'plan.json'), describeRun(options, loaded));
+  const kept = options.resume ? await planFile.read(existsSync(checkpointPath)) : undefined;
   const shapes = kept ? ([kept.shape] as const) : loaded.shapes;
   const { step, shape } = await createFittingStep({ ...options, ...loaded, shapes, choice });
   try {
     const data = { ...loaded, shape, dealt: dealIntoPacks(loaded.training, shape, new Random(settings.seed)) };
-    const loop = await planLoop(options, data, step, kept, started);
+    const { steps, packsPerStep } = kept ?? (await planLoop(options, data, step, started));
+    if (!kept) await planFile.write({ steps, packsPerStep, shape });
+    const loop = trainSettings({ ...data.plan, steps }, packsPerStep, settings);
     const plan = { loop, computation: describeComputation(choice, session, settings) };
-    const checkpoints = new CheckpointFile(join(options.folder, 'checkpoint.safetensors'), describeRun(options, data, plan));
+    const identity = { ...describeRun(options, data), loop, shape, ...plan.computation };
+    const checkpoints = new CheckpointFile(checkpointPath, identity);
     const result = await runLoop(options, data, step, plan, started, checkpoints);
     const { training, validation, supervisedTokens } = data;
     const conversations = training.length + validation.length;
     const cartridge = toCartridge(options, data, plan, result);
-    return { cartridge, result, conversations, supervisedTokens, discardCheckpoint: () => checkpoints.remove() };
+    // The checkpoint first: a plan alone does no harm, a checkpoint alone could not be continued.
+    const discardCheckpoint = () => checkpoints.remove().then(() => planFile.remove());
+    return { cartridge, result, conversations, supervisedTokens, discardCheckpoint };
   } finally {
     step.dispose();
   }
@@ -95,12 +103,14 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
  */
 export async function measureTraining(options: TrainingSource): Promise<number> {
   const loaded = await loadTrainingData(options);
-  const choice = await chooseTrainingStep(options.session.backend, options.session.config, options.settings);
+  const { session, settings } = options;
+  const choice = await chooseTrainingStep(session.backend, session.config, settings);
   const { step, shape } = await createFittingStep({ ...options, ...loaded, choice });
   try {
-    const packs = firstPacks(dealIntoPacks(loaded.training, shape, new Random(options.settings.seed)), shape, step);
-    const supervisedTokens = packs.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
-    return (await timePacks(step, packs)) / supervisedTokens / 1000;
+    const data = { ...loaded, shape, dealt: dealIntoPacks(loaded.training, shape, new Random(settings.seed)) };
+    const { packsPerStep } = wantedLoop(data.plan, supervisedTokensOfPack(data));
+    const milliseconds = await measureStep(step, data, packsPerStep);
+    return milliseconds / (packsPerStep * supervisedTokensOfPack(data)) / 1000;
   } finally {
     step.dispose();
   }
@@ -144,48 +154,28 @@ async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
   };
 }
 
-interface LoopPlan {
-  steps: number;
-  packsPerStep: number;
-}
-
-/** What a run that is continued keeps: neither the speed nor the memory of today may change it. */
-interface KeptPlan extends LoopPlan {
-  shape: PackShape;
-}
-
-const planPath = ({ folder }: TrainCartridgeOptions) => join(folder, 'plan.json');
-
-async function readKeptPlan(options: TrainCartridgeOptions): Promise<KeptPlan | undefined> {
-  if (!options.resume) return undefined;
-  const text = await readFile(planPath(options), 'utf8').catch(() => undefined);
-  return text === undefined ? undefined : JSON.parse(text);
-}
-
 async function planLoop(
-  options: TrainCartridgeOptions,
+  { maxSeconds }: TrainCartridgeOptions,
   data: TrainingData,
   step: TrainingStep,
-  kept: KeptPlan | undefined,
   started: number,
-): Promise<TrainSettings> {
-  const { settings, maxSeconds } = options;
-  if (kept) return loopSettings(kept, data, settings);
-  const wanted = wantedLoop(data, data.dealt.length, step.lanes);
-  const measured = firstPacks(data.dealt, data.shape, step);
-  const plan = maxSeconds === undefined ? wanted : await affordableLoop(step, measured, wanted, started + maxSeconds * 1000);
-  await writeJsonAtomic(planPath(options), { ...plan, shape: data.shape } satisfies KeptPlan);
-  return loopSettings(plan, data, settings);
+): Promise<LoopPlan> {
+  const wanted = wantedLoop(data.plan, supervisedTokensOfPack(data));
+  if (maxSeconds === undefined) return wanted;
+  const millisecondsLeft = () => started + maxSeconds * 1000 - performance.now();
+  return affordableLoop(wanted, millisecondsLeft, (packsPerStep) => measureStep(step, data, packsPerStep));
 }
 
-function wantedLoop(data: TrainingData, packs: number, lanes: number): LoopPlan {
-  const packsOfBatch = data.plan.batchTokens / (data.supervisedTokens / packs);
-  // A multiple of the lanes keeps all of them busy to the end of a step.
-  return { steps: data.plan.steps, packsPerStep: Math.max(1, Math.round(packsOfBatch / lanes)) * lanes };
+function supervisedTokensOfPack({ supervisedTokens, dealt }: TrainingData): number {
+  return supervisedTokens / dealt.length;
 }
 
-function loopSettings({ steps, packsPerStep }: LoopPlan, data: TrainingData, settings: Settings): TrainSettings {
-  return trainSettings({ ...data.plan, steps }, packsPerStep, settings);
+/** Milliseconds of a step of so many packs. Two for each lane tell what more of them take. */
+async function measureStep(step: TrainingStep, { dealt, shape }: TrainingData, packsPerStep: number): Promise<number> {
+  const count = Math.min(packsPerStep, 2 * step.lanes);
+  // A dataset that has fewer gives its own again.
+  const packs = Array.from({ length: count }, (_, index) => fillPack(dealt[index % dealt.length]!, shape));
+  return ((await timePacks(step, packs)) * packsPerStep) / count;
 }
 
 async function runLoop(
@@ -212,22 +202,17 @@ async function runLoop(
   return result;
 }
 
-/** Everything that must be the same for a checkpoint to be continued to the same result. */
-function describeRun(
-  { session, settings }: TrainCartridgeOptions,
-  data: TrainingData,
-  { loop, computation }: RunPlan,
-): Record<string, unknown> {
+/** Everything that must be the same for a run to be continued to the same result, before it is planned. */
+function describeRun({ session, settings }: TrainCartridgeOptions, data: LoadedData): Record<string, unknown> {
   // Another limit of memory changes no result.
   const { memory: _, ...training } = settings.training;
+  const named = Object.entries({ ...training, tokens: data.tokenCount }).map(([name, value]) => [`training.${name}`, value]);
   return {
     dataset: data.contentHash,
     model: session.fingerprint.weightsHash,
     framing: session.framing.hash,
-    training: { ...training, tokens: data.tokenCount },
-    loop,
-    shape: data.shape,
-    ...computation,
+    seed: settings.seed,
+    ...Object.fromEntries(named),
   };
 }
 
@@ -294,40 +279,6 @@ function splitExamples(conversations: Conversation[], { session, settings, onPro
   throw new CartridgesError('INVALID_DATASET', 'the dataset has no conversation to train on', {
     hint: 'synthesize more conversations, or look at what was filtered out in its manifest.json',
   });
-}
-
-/**
- * With a time limit the speed is measured on a few packs first: the schedule must know how many steps there will be. Where
- * time is short, steps become smaller before they become few: a cartridge needs many updates more than it needs exact ones.
- */
-async function affordableLoop(
-  step: TrainingStep,
-  measured: readonly Pack[],
-  wanted: LoopPlan,
-  deadline: number,
-): Promise<LoopPlan> {
-  const ENOUGH_STEPS = 100;
-  // A share is kept for validation and for the machine being slower later.
-  const USABLE_SHARE = 0.85;
-  const millisecondsPerPack = (await timePacks(step, measured)) / measured.length;
-  const affordablePacks = Math.floor(((deadline - performance.now()) * USABLE_SHARE) / millisecondsPerPack);
-  const smallerStep = Math.max(1, Math.floor(affordablePacks / ENOUGH_STEPS / step.lanes)) * step.lanes;
-  const packsPerStep = Math.min(wanted.packsPerStep, smallerStep);
-  const wantedSteps = Math.round((wanted.steps * wanted.packsPerStep) / packsPerStep);
-  return { packsPerStep, steps: Math.max(1, Math.min(wantedSteps, Math.floor(affordablePacks / packsPerStep))) };
-}
-
-/** Packs to measure the speed on: two for each lane. */
-function firstPacks(dealt: readonly PackContents[], shape: PackShape, { lanes }: TrainingStep): Pack[] {
-  return dealt.slice(0, 2 * lanes).map((contents) => fillPack(contents, shape));
-}
-
-/** Milliseconds of a step for these packs; it leaves no trace in the step. */
-async function timePacks(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
-  const before = performance.now();
-  await step.accumulate(packs);
-  step.restore(step.state());
-  return performance.now() - before;
 }
 
 function describeResult({ steps, bestStep, validationKl, stoppedBy }: TrainResult): string {

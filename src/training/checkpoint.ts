@@ -97,16 +97,22 @@ export class CheckpointFile implements CheckpointStore {
         hint: 'start without --resume',
       });
     }
-    const stored: Record<string, unknown> = JSON.parse(metadata['identity']!);
-    const names = new Set([...Object.keys(stored), ...Object.keys(this.#identity)]);
-    const changed = [...names].filter(
-      (name) => canonicalJson(stored[name] ?? null) !== canonicalJson(this.#identity[name] ?? null),
-    );
-    if (changed.length === 0) return;
-    throw new CartridgesError('SETTINGS_CHANGED', `the checkpoint was made with another ${changed.join(', ')}`, {
-      hint: 'resume with the settings of the first run, or start without --resume',
-    });
+    const changed = changedNames(JSON.parse(metadata['identity']!), this.#identity);
+    if (changed.length > 0) throw settingsChanged(changed);
   }
+}
+
+/** In which names two identities differ. */
+export function changedNames(stored: Record<string, unknown>, now: Record<string, unknown>): string[] {
+  const names = [...new Set([...Object.keys(stored), ...Object.keys(now)])];
+  return names.filter((name) => canonicalJson(stored[name] ?? null) !== canonicalJson(now[name] ?? null));
+}
+
+/** The error of a run that shall be continued as another one. */
+export function settingsChanged(names: readonly string[]): CartridgesError {
+  return new CartridgesError('SETTINGS_CHANGED', `the checkpoint was made with another ${names.join(', ')}`, {
+    hint: 'resume with the settings of the first run, or start without --resume',
+  });
 }
 
 /** Arrays of a state in the order in which they are stored. */
