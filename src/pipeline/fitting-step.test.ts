@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { normalRows } from '../cartridge/initializers/random-rows.js';
+import { formatBytes } from '../core/format-bytes.js';
 import type { ProgressEvent } from '../core/progress.js';
 import { Random } from '../core/random.js';
 import { GgmlType } from '../native/ggml.js';
@@ -46,15 +47,19 @@ test.each<[string, StepChoice]>([
   const free = await create(choice, [large, small]);
   expect(free.shape).toBe(large);
   const least = await create(choice, [small]);
-  const tight = await create(choice, [large, small], least.plan.bytes);
+  const { fileSize } = session.gguf;
+  const tight = await create(choice, [large, small], least.plan.bytes + fileSize);
   expect(tight.shape).toBe(small);
   expect(tight.plan).toEqual(least.plan);
   expect(tight.messages[0]).toContain('1 × 64 tokens in place of 4 × 256');
-  expect(tight.messages[1]).toContain(tight.plan.description);
-  const nothing = create(choice, [large, small], '20 MiB');
-  await expect(nothing).rejects.toMatchObject({
+  expect(tight.messages[1]).toContain(`memory planned ${formatBytes(least.plan.bytes + fileSize)}, activations kept: weights`);
+  expect(tight.messages[1]).toContain(`libllama's copy of the model ${formatBytes(fileSize)}`);
+  // With a byte less, keeping all activations would take one of the copy's.
+  const tighter = await create(choice, [small], least.plan.bytes + fileSize - 1);
+  expect(tighter.plan.choice).toContain('recomputed');
+  await expect(create(choice, [large, small], '20 MiB')).rejects.toMatchObject({
     code: 'OUT_OF_MEMORY',
-    message: expect.stringContaining('20.0 MiB may be used'),
+    message: expect.stringContaining(`may be used, beside ${formatBytes(fileSize)} for libllama's copy of the model`),
   });
 });
 

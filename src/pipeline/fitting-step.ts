@@ -3,7 +3,7 @@ import { formatBytes, parseBytes } from '../core/format-bytes.js';
 import type { RunOptions } from '../core/progress.js';
 import { weightBytes } from '../models/weight-bytes.js';
 import { GraphStep } from '../training/graph-step.js';
-import { planMemory, requireMemory } from '../training/memory-plan.js';
+import { extendPlan, planMemory, requireMemory } from '../training/memory-plan.js';
 import type { PackShape } from '../training/pack.js';
 import { ReplicaStep } from '../training/replica/replica-step.js';
 import type { LossKind, TrainingStep } from '../training/training-step.js';
@@ -21,42 +21,59 @@ export interface FittingStepOptions extends RunOptions {
   shapes: readonly [PackShape, ...PackShape[]];
 }
 
-/** Of the free memory; the rest is for the pages of libllama's copy of the model, JavaScript, and other programs. */
+/** Of the memory that is free beside libllama's copy of the model; the rest is for JavaScript and other programs. */
 const FREE_SHARE = 0.75;
 
 /**
- * Loads the student and makes the training step for the first shape of packs whose plan fits into the memory. The replica step
- * itself computes activations again before packs become smaller. Throws `OUT_OF_MEMORY` with the last plan when none fits.
+ * Loads the student and makes the training step for the first shape of packs whose plan fits into the memory, beside libllama's
+ * copy of the model. The step itself computes activations again before packs become smaller. Throws `OUT_OF_MEMORY` with the last
+ * plan when none fits.
  */
 export async function createFittingStep(options: FittingStepOptions): Promise<{ step: TrainingStep; shape: PackShape }> {
-  const { session, settings, choice, shapes, onProgress } = options;
-  const memoryBytes = memoryLimit(session, settings.training.memory);
+  const { session, shapes, onProgress } = options;
+  const copyBytes = session.gguf.fileSize;
+  const created = await createStep(options).catch((error) => {
+    throw besideCopy(error, copyBytes);
+  });
+  const report = (kind: 'note' | 'warning', message: string) => onProgress?.({ kind, stage: 'train', message });
+  if (created.shape !== shapes[0]) report('warning', describeSmaller(shapes[0], created.shape));
+  report('note', `memory planned ${extendPlan(created.step.plan, { [COPY]: copyBytes }).description}`);
+  return created;
+}
+
+const COPY = "libllama's copy of the model";
+
+/** What has no room says how much the copy takes of it: it is not among what was refused. */
+function besideCopy(error: unknown, copyBytes: number): unknown {
+  if (!CartridgesError.is(error) || error.code !== 'OUT_OF_MEMORY') return error;
+  const { message, hint } = error;
+  const details = { cause: error, ...(hint !== undefined && { hint }) };
+  return new CartridgesError('OUT_OF_MEMORY', `${message}, beside ${formatBytes(copyBytes)} for ${COPY}`, details);
+}
+
+async function createStep(options: FittingStepOptions): Promise<{ step: TrainingStep; shape: PackShape }> {
+  const { session, settings, choice, shapes } = options;
+  const memoryBytes = stepLimit(session, settings.training.memory);
   if (choice.step === 'replica') requireRoomForWeights(session, choice, memoryBytes);
   const student = await session.student(choice.step === 'graph' ? settings.training.weightType : choice.weights, options);
   const rows = await options.initialRows.compute(student, options);
   const { frozenTokens: frozenCount, gradientClip } = settings.training;
   const loss: LossKind = settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean';
-  const create = (shape: PackShape) => {
+  return firstThatFits(shapes, (shape: PackShape) => {
     const stepOptions = { shape, ...rows, frozenCount, loss, gradientClip, memoryBytes };
     return choice.step === 'graph'
       ? new GraphStep(student, stepOptions)
       : ReplicaStep.create(student, { ...stepOptions, ...choice });
-  };
-  const created = await firstThatFits(shapes, create);
-  const report = (kind: 'note' | 'warning', message: string) => onProgress?.({ kind, stage: 'train', message });
-  if (created.shape !== shapes[0]) report('warning', describeSmaller(shapes[0], created.shape));
-  const teacher = `libllama's copy of the model ${formatBytes(session.gguf.fileSize)}`;
-  report('note', `memory planned ${created.step.plan.description}; beside it ${teacher}`);
-  return created;
+  });
 }
 
-/** The setting in bytes, or a share of what is free where the student will lie. */
-function memoryLimit({ backend, gguf }: ModelSession, setting: Settings['training']['memory']): number {
-  if (setting !== undefined) return parseBytes(setting)!;
+/** What the step may take: the setting without libllama's copy, or a share of what is free where the student will lie. */
+function stepLimit({ backend, gguf }: ModelSession, setting: Settings['training']['memory']): number {
+  if (setting !== undefined) return Math.max(0, parseBytes(setting)! - gguf.fileSize);
   const { device } = backend;
   // libllama's weights are mapped from their file: they count as free until they are used.
   if (device.kind === 'cpu') return Math.max(0, process.availableMemory() - gguf.fileSize) * FREE_SHARE;
-  // Not every driver tells; a device refuses what it has no room for.
+  // Not every driver tells; a device refuses what it has no room for. The copy is there already.
   return device.memoryFree > 0 ? device.memoryFree * FREE_SHARE : Number.POSITIVE_INFINITY;
 }
 

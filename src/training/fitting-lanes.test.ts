@@ -23,7 +23,7 @@ class Device {
     if (this.held + bytes > this.#room) throw new CartridgesError('OUT_OF_MEMORY', 'the device is full');
     this.held += bytes;
     const lane = { dispose: () => (this.held -= bytes) } as unknown as GraphLane;
-    return { lanes: [lane], plan: { bytes, description: String(recomputedLayers) } };
+    return { lanes: [lane], plan: { bytes, description: String(recomputedLayers), parts: {} } };
   };
 }
 

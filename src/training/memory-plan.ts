@@ -5,14 +5,23 @@ import { formatBytes } from '../core/format-bytes.js';
 export interface MemoryPlan {
   bytes: number;
   description: string;
+  /** Its parts in bytes, by name. */
+  parts: Readonly<Record<string, number>>;
+  /** What was chosen to save memory, or not to. */
+  choice?: string;
 }
 
-/** A plan from its parts in bytes; `choice` says what was chosen to save memory, or not to. */
+/** A plan from its parts in bytes. */
 export function planMemory(parts: Readonly<Record<string, number>>, choice?: string): MemoryPlan {
   const bytes = Object.values(parts).reduce((sum, part) => sum + part, 0);
   const list = Object.entries(parts).map(([name, count]) => `${name} ${formatBytes(count)}`);
   const head = choice === undefined ? formatBytes(bytes) : `${formatBytes(bytes)}, ${choice}`;
-  return { bytes, description: `${head}: ${list.join(', ')}` };
+  return { bytes, description: `${head}: ${list.join(', ')}`, parts, ...(choice !== undefined && { choice }) };
+}
+
+/** A plan with more parts. */
+export function extendPlan({ parts, choice }: MemoryPlan, more: Readonly<Record<string, number>>): MemoryPlan {
+  return planMemory({ ...parts, ...more }, choice);
 }
 
 /** What a plan says of layers whose activations are computed again. */
