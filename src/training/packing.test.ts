@@ -100,12 +100,12 @@ test('the same seed gives the same packs, another seed other ones', () => {
   expect(order(5)).not.toEqual(order(6));
 });
 
-/** So many conversations with lengths between two, a half to a third of each supervised. */
+/** So many conversations with lengths between two, a sixth to two thirds of each supervised, as in self-study. */
 function conversations(count: number, shortest: number, longest: number): TrainingExample[] {
   const random = new Random(3);
   return Array.from({ length: count }, (_, index) => {
     const length = shortest + random.integer(longest - shortest + 1);
-    return example(index + 1, length, Math.floor(length / (2 + random.uniform())), 1);
+    return example(index + 1, length, Math.floor(length * (1 / 6 + random.uniform() / 2)), 1);
   });
 }
 
@@ -133,7 +133,7 @@ test.each([
   expect(shape.slots * shape.slotTokens).toBeLessThanOrEqual(most);
 });
 
-test('many packs of few conversations waste little, too', () => {
+test('a small dataset wastes little, too', () => {
   for (const [shortest, longest] of [
     [100, 100],
     [90, 130],
@@ -143,7 +143,7 @@ test('many packs of few conversations waste little, too', () => {
   }
 });
 
-test('the shape follows from the lengths alone', () => {
+test('the shape follows from the conversations alone', () => {
   const examples = conversations(300, 80, 300);
   expect(choosePackShape(examples, 256)).toEqual(choosePackShape(conversations(300, 80, 300), 256));
   const { slotTokens, slots } = choosePackShape(examples, 1024);

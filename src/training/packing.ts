@@ -13,13 +13,13 @@ const LONGEST_IN_SLOT = 2;
 const ENOUGH_FILL = 0.96;
 /** Examples that shapes are tried with. */
 const TRIED_EXAMPLES = 1_024;
-/** Room for supervised tokens beyond those of a usual pack. */
-const SUPERVISED_ROOM = 1.25;
+/** Room for supervised tokens, in those of a usual pack: a pack of few conversations that run out of it stays half empty. */
+const SUPERVISED_ROOM = 1.5;
 
 /**
  * Chooses the shape of packs for a set of examples, by packing them. Of the shapes that are filled well it is the one whose packs
  * are nearest to `packTokens`: no larger where the longest example leaves the choice, at most two of those where it does not.
- * Where none is filled well, the fullest. It follows from the lengths alone, so that every run on a dataset has the same packs.
+ * Where none is filled well, the fullest. It follows from the conversations alone, so that every run on them has the same packs.
  */
 export function choosePackShape(examples: readonly TrainingExample[], packTokens: number): PackShape {
   return chooseUpTo(examples, packTokens, Math.max(packTokens, LONGEST_IN_SLOT * smallestSlot(examples)));
