@@ -12,6 +12,8 @@ import type { CacheShape } from './llama-sequence-context.js';
 
 export interface LanguageModelOptions extends RunOptions {
   modelPath: string;
+  /** A copy of the model with weights in another type, to compute with; by default the model itself. */
+  weightsPath?: string;
   /** `auto` (a GPU when there is one), `cpu`, or a device's name. */
   device?: string;
   /** 0 means one for each processor. */
@@ -30,6 +32,8 @@ const SPLIT_NONE = 0;
 /** A GGUF that libllama has loaded, for inference. It owns the weights and the engines made from it. */
 export class LanguageModel {
   readonly path: string;
+  /** Of the file whose weights are in memory. */
+  readonly byteLength: number;
   readonly engine: Engine;
   readonly handle: LlamaModel;
   readonly config: ModelConfig;
@@ -38,8 +42,11 @@ export class LanguageModel {
   readonly threads: number;
   readonly #contexts = new Set<InferenceEngine>();
 
-  private constructor(fields: Pick<LanguageModel, 'path' | 'engine' | 'handle' | 'config' | 'device' | 'threads'>) {
+  private constructor(
+    fields: Pick<LanguageModel, 'path' | 'byteLength' | 'engine' | 'handle' | 'config' | 'device' | 'threads'>,
+  ) {
     this.path = fields.path;
+    this.byteLength = fields.byteLength;
     this.engine = fields.engine;
     this.handle = fields.handle;
     this.config = fields.config;
@@ -53,19 +60,20 @@ export class LanguageModel {
    * reason), `UNSUPPORTED_MODEL`, `INVALID_OPTION` or `CANCELLED`.
    */
   static async load(options: LanguageModelOptions): Promise<LanguageModel> {
-    const { modelPath: path, onProgress, signal, engine = loadEngine() } = options;
+    const { modelPath: path, weightsPath = path, onProgress, signal, engine = loadEngine() } = options;
     throwIfAborted(signal);
-    const config = readModelConfig(readGguf(path));
+    const gguf = readGguf(weightsPath);
+    const config = readModelConfig(gguf);
     const device = chooseDevice(engine, options.device);
     const threads = resolveThreads(options.threads);
     const started = performance.now();
     onProgress?.({ kind: 'start', stage: 'load', message: `loading ${path}` });
-    const handle = await loadWeights(engine, path, device, options);
+    const handle = await loadWeights(engine, weightsPath, device, options);
     if (signal?.aborted) engine.llama.llama_model_free(handle);
     throwIfAborted(signal);
     const seconds = (performance.now() - started) / 1000;
     onProgress?.({ kind: 'end', stage: 'load', message: `loaded ${path} on ${device.name}`, seconds });
-    return new LanguageModel({ path, engine, handle, config, device, threads });
+    return new LanguageModel({ path, byteLength: gguf.fileSize, engine, handle, config, device, threads });
   }
 
   get shape(): CacheShape {

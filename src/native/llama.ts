@@ -1,9 +1,18 @@
 import type { GgmlThreadpool, LlamaContext, LlamaMemory, LlamaModel, LlamaSampler, LlamaVocabulary } from './handles.js';
 import { binder, type LibraryHandle } from './koffi.js';
-import type { LlamaBatch, LlamaContextParams, LlamaModelParams, LlamaTokenDataArray } from './structs.js';
+import type {
+  LlamaBatch,
+  LlamaContextParams,
+  LlamaModelParams,
+  LlamaModelQuantizeParams,
+  LlamaTokenDataArray,
+} from './structs.js';
 
 /** `enum llama_flash_attn_type`. */
 export const FlashAttention = { AUTO: -1, OFF: 0, ON: 1 } as const;
+
+/** `enum llama_ftype`: the type of most matrices of a file. */
+export const FileType = { Q4_0: 2, Q8_0: 7 } as const;
 
 /** libllama refuses more sequences than this in one context, and aborts in state and memory calls beyond it. */
 export const MAX_SEQUENCES = 256;
@@ -21,6 +30,13 @@ export function bindLlama(library: LibraryHandle) {
     ),
     llama_model_free: bind<(model: LlamaModel) => void>('void llama_model_free(void *model)'),
     llama_model_get_vocab: bind<(model: LlamaModel) => LlamaVocabulary>('void *llama_model_get_vocab(void *model)'),
+
+    llama_model_quantize_default_params: bind<() => LlamaModelQuantizeParams>(
+      'llama_model_quantize_params llama_model_quantize_default_params()',
+    ),
+    llama_model_quantize: bind<(from: string, to: string, params: LlamaModelQuantizeParams) => number>(
+      'uint32_t llama_model_quantize(const char *from, const char *to, const llama_model_quantize_params *params)',
+    ),
 
     llama_vocab_type: bind<(vocabulary: LlamaVocabulary) => number>('int llama_vocab_type(void *vocab)'),
     llama_vocab_n_tokens: bind<(vocabulary: LlamaVocabulary) => number>('int32_t llama_vocab_n_tokens(void *vocab)'),

@@ -51,6 +51,23 @@ koffi.struct('llama_model_params', {
   no_alloc: 'bool',
   load_mtp: 'bool',
 });
+koffi.struct('llama_model_quantize_params', {
+  nthread: 'int32_t',
+  ftype: 'int',
+  output_tensor_type: 'int',
+  token_embedding_type: 'int',
+  allow_requantize: 'bool',
+  quantize_output_tensor: 'bool',
+  only_copy: 'bool',
+  pure: 'bool',
+  keep_split: 'bool',
+  dry_run: 'bool',
+  imatrix: 'void *',
+  kv_overrides: 'void *',
+  tt_overrides: 'void *',
+  prune_layers: 'void *',
+  max_buf_size: 'size_t',
+});
 koffi.struct('llama_context_params', {
   n_ctx: 'uint32_t',
   n_batch: 'uint32_t',
@@ -108,6 +125,7 @@ export const STRUCT_SIZES: Readonly<Record<string, number>> = {
   ggml_backend_dev_props: 56,
   ggml_threadpool_params: 528,
   llama_model_params: 80,
+  llama_model_quantize_params: 64,
   llama_context_params: 160,
   llama_batch: 56,
   llama_token_data_array: 32,
@@ -134,6 +152,15 @@ export interface LlamaModelParams {
   load_mode: number;
   vocab_only: boolean;
   use_extra_bufts: boolean;
+  [field: string]: unknown;
+}
+
+/** `llama_model_quantize_params`; start from the library's defaults and override. */
+export interface LlamaModelQuantizeParams {
+  nthread: number;
+  ftype: number;
+  allow_requantize: boolean;
+  max_buf_size: number;
   [field: string]: unknown;
 }
 

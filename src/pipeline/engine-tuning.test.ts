@@ -11,6 +11,7 @@ const TUNING: EngineTuning = {
   flashAttention: true,
   cacheType: 'f16',
   extraBuffers: false,
+  weights: 'stored',
 };
 
 let folder: string;

@@ -14,6 +14,8 @@ import { resolveModel } from '../models/hub/resolve-model.js';
 import { type ModelConfig, readModelConfig } from '../models/model-config.js';
 import { type ModelRecommendations, readModelRecommendations } from '../models/model-folder.js';
 import type { LlamaTokenizer } from '../models/tokenizer.js';
+import { chooseDevice } from '../native/devices.js';
+import { loadEngine } from '../native/engine.js';
 import { loadPromptSet, type PromptSet } from '../self-study/seed-prompts.js';
 import { Backend } from '../tensor/backend.js';
 import {
@@ -23,7 +25,8 @@ import {
   type ProductTypeName,
   profileDevice,
 } from '../tensor/device-profile.js';
-import { type EngineTuning, readTuning } from './engine-tuning.js';
+import { type EngineTuning, readTuning, standardThreads } from './engine-tuning.js';
+import { weightsPath } from './weights-copy.js';
 
 export interface ModelSessionOptions {
   /** A GGUF, `org/name[:file]` in the Hugging Face cache, or `pocket`. */
@@ -31,12 +34,6 @@ export interface ModelSessionOptions {
   device?: string;
   threads?: number;
 }
-
-/**
- * A decode of a smaller model is so short that threads only wait for each other: the pocket model makes 1,600 tokens a second
- * on one thread, and on two between 600 and, when another program takes a core away, three.
- */
-const SMALL_MODEL_BYTES = 32 << 20;
 
 interface Parts {
   path: string;
@@ -91,12 +88,15 @@ export class ModelSession {
     const fingerprint = fingerprintOf(gguf, await hashWeights(gguf, cacheFolder(), run));
     const prompts = await loadPromptSet(path);
     const recommendations = await readModelRecommendations(path);
-    const tuning = await readTuning(fingerprint.weightsHash);
-    const { extraBuffers = true } = tuning ?? {};
-    const languageModel = await LanguageModel.load({ ...options, modelPath: path, extraBuffers, ...run });
+    // What was measured on the processor says nothing about a GPU.
+    const isOnCpu = chooseDevice(loadEngine(), options.device).kind === 'cpu';
+    const tuning = isOnCpu ? await readTuning(fingerprint.weightsHash) : undefined;
+    const { extraBuffers = true, weights = 'stored' } = tuning ?? {};
+    const copy = await weightsPath(gguf, fingerprint.weightsHash, weights, run);
+    const languageModel = await LanguageModel.load({ ...options, modelPath: path, weightsPath: copy, extraBuffers, ...run });
     const framing = createFraming(gguf, languageModel.tokenizer);
     const parts = { path, gguf, config, fingerprint, languageModel, framing, prompts, recommendations };
-    return new ModelSession(options, { ...parts, ...(tuning && !languageModel.usesGpu && { tuning }) });
+    return new ModelSession(options, { ...parts, ...(tuning && { tuning }) });
   }
 
   get tokenizer(): LlamaTokenizer {
@@ -110,9 +110,8 @@ export class ModelSession {
 
   /** An engine with the given settings, then the tuned ones, then defaults. A number of threads that the user named stays. */
   createEngine(settings: EngineSettings): Promise<InferenceEngine> {
-    const { extraBuffers: _, threads, decodeThreads, batchTokens = 0, ...tuned } = this.tuning ?? {};
-    const isSmall = this.gguf.fileSize < SMALL_MODEL_BYTES && !this.languageModel.usesGpu;
-    const usual = threads === undefined ? { ...(isSmall && { threads: 1 }) } : { threads, decodeThreads };
+    const { extraBuffers: _, weights: __, threads, decodeThreads, batchTokens = 0, ...tuned } = this.tuning ?? {};
+    const usual = threads === undefined ? { threads: standardThreads(this.languageModel) } : { threads, decodeThreads };
     return this.languageModel.createContext({
       ...tuned,
       ...(batchTokens > 0 && { batchTokens: Math.max(batchTokens, settings.maxRequests ?? 0) }),

@@ -1,13 +1,17 @@
+import { UNRELATED_TEXT } from '../cartridge/initializers/unrelated-text.js';
 import { hashWeights } from '../cartridge/weights-hash.js';
 import { cacheFolder } from '../core/environment.js';
 import { throwIfAborted } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
+import { compareLogits, type LogitDifference } from '../inference/compare-logits.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
-import { LanguageModel, type LanguageModelOptions } from '../inference/language-model.js';
-import { readGguf } from '../models/gguf.js';
+import { LanguageModel } from '../inference/language-model.js';
+import { logitsOf } from '../inference/score.js';
+import { type GgufFile, readGguf } from '../models/gguf.js';
 import { resolveModel } from '../models/hub/resolve-model.js';
 import { resolveThreads } from '../native/devices.js';
-import { type EngineTuning, writeTuning } from './engine-tuning.js';
+import { type EngineTuning, standardThreads, writeTuning } from './engine-tuning.js';
+import { mayGainFromCopy, weightsPath } from './weights-copy.js';
 
 export interface TuneOptions extends RunOptions {
   /** A GGUF, `org/name[:file]` in the Hugging Face cache, or `pocket`. */
@@ -30,6 +34,8 @@ export interface TuningTrial {
   speed: TuningSpeed;
   /** Of the work that stands for a usual one; the least wins. */
   milliseconds: number;
+  /** Whether a copy of the weights, if it has one, says the same as the stored ones; else it is measured and not taken. */
+  isFaithful: boolean;
 }
 
 export interface TuneReport {
@@ -49,6 +55,11 @@ const CONTEXT_TOKENS = 2 * (PROMPT_TOKENS + ANSWERS * 2 * NEW_TOKENS);
 const RUNS = 3;
 /** A change must win so much to be taken: less is noise, and fewer threads leave more to others. */
 const WORTHWHILE_GAIN = 1.04;
+const STANDARD_WEIGHTS = { extraBuffers: true, weights: 'stored' } as const;
+const SAMPLE_TOKENS = 128;
+/** What the equivalence gate allows between the exact student and quantised weights, too. */
+const MOST_KL = 0.02;
+const LEAST_AGREEMENT = 0.9;
 
 /**
  * Finds the settings of libllama that are fastest for a model on this machine: one setting after the other is varied, the best
@@ -56,16 +67,17 @@ const WORTHWHILE_GAIN = 1.04;
  */
 export async function tuneModel(options: TuneOptions): Promise<TuneReport> {
   const modelPath = await resolveModel(options.model);
-  const weightsHash = await hashWeights(readGguf(modelPath), cacheFolder(), options);
-  const models = new LoadedModels({ ...options, modelPath, device: 'cpu' });
+  const gguf = readGguf(modelPath);
+  const weightsHash = await hashWeights(gguf, cacheFolder(), options);
+  const models = new LoadedModels(gguf, weightsHash, options);
   try {
     const search = new Search(models, options);
-    const standard = await search.try(standardTuning(await models.of(true)));
+    const standard = await search.try(standardTuning(await models.of(STANDARD_WEIGHTS)));
     let best = standard;
-    for (const variants of DIMENSIONS) {
+    for (const variants of dimensions(gguf)) {
       for (const tuning of variants(best.tuning, resolveThreads(options.threads))) {
         const trial = await search.try(tuning);
-        if (trial.milliseconds * WORTHWHILE_GAIN < best.milliseconds) best = trial;
+        if (trial.isFaithful && trial.milliseconds * WORTHWHILE_GAIN < best.milliseconds) best = trial;
       }
     }
     const path = await writeTuning(weightsHash, best.tuning);
@@ -75,19 +87,27 @@ export async function tuneModel(options: TuneOptions): Promise<TuneReport> {
   }
 }
 
-function standardTuning({ threads }: LanguageModel): EngineTuning {
-  return { threads, decodeThreads: threads, batchTokens: 512, flashAttention: true, cacheType: 'f16', extraBuffers: true };
+function standardTuning(model: LanguageModel): EngineTuning {
+  const threads = standardThreads(model);
+  const settings = { threads, decodeThreads: threads, batchTokens: 512, flashAttention: true, cacheType: 'f16' } as const;
+  return { ...settings, ...STANDARD_WEIGHTS };
 }
 
 type Variants = (best: EngineTuning, maxThreads: number) => EngineTuning[];
 
 /** In the order of what they usually change. */
-const DIMENSIONS: readonly Variants[] = [
+function dimensions(gguf: GgufFile): readonly Variants[] {
+  return mayGainFromCopy(gguf) ? [...SETTINGS.slice(0, 2), COPY, ...SETTINGS.slice(2)] : SETTINGS;
+}
+
+const COPY: Variants = (best) => [{ ...best, weights: 'q8_0' }];
+
+const SETTINGS: readonly Variants[] = [
   (best, most) => threadCounts(most).map((threads) => ({ ...best, threads, decodeThreads: threads })),
   (best, most) => threadCounts(most).map((decodeThreads) => ({ ...best, decodeThreads })),
   (best) => [{ ...best, extraBuffers: !best.extraBuffers }],
   (best) => [{ ...best, flashAttention: !best.flashAttention }],
-  (best) => [128, 256, 1024].map((batchTokens) => ({ ...best, batchTokens })),
+  (best) => [128, 256].map((batchTokens) => ({ ...best, batchTokens })),
   (best) => (['bf16', 'f32'] as const).map((cacheType) => ({ ...best, cacheType })),
 ];
 
@@ -100,6 +120,7 @@ class Search {
   readonly trials: TuningTrial[] = [];
   readonly #models: LoadedModels;
   readonly #run: RunOptions;
+  #faithful: Promise<boolean> | undefined;
 
   constructor(models: LoadedModels, run: RunOptions) {
     this.#models = models;
@@ -110,19 +131,48 @@ class Search {
     throwIfAborted(this.#run.signal);
     const known = this.trials.find((trial) => JSON.stringify(trial.tuning) === JSON.stringify(tuning));
     if (known) return known;
-    const { extraBuffers, ...settings } = tuning;
-    const model = await this.#models.of(extraBuffers);
+    const { extraBuffers, weights, ...settings } = tuning;
+    const isFaithful = weights === 'stored' || (await this.#isFaithful({ extraBuffers, weights }));
+    const model = await this.#models.of({ extraBuffers, weights });
     const engine = await model.createContext({ ...settings, contextTokens: CONTEXT_TOKENS, maxRequests: ANSWERS });
     try {
       const speed = await measure(engine, this.#run.signal);
-      const trial = { tuning, speed, milliseconds: usualWork(speed) };
+      const trial = { tuning, speed, milliseconds: usualWork(speed), isFaithful };
       this.trials.push(trial);
-      this.#run.onProgress?.({ kind: 'note', stage: 'measure', message: describeTrial(trial) });
+      this.#note(describeTrial(trial));
       return trial;
     } finally {
       await engine.dispose();
     }
   }
+
+  /** Whether a copy of the weights says what the stored ones say, as far as 8 bits for activations let anything be said. */
+  async #isFaithful(copy: Weights): Promise<boolean> {
+    this.#faithful ??= this.#compare(copy).then(({ meanKl, agreement }) => {
+      this.#note(
+        `weights ${copy.weights} beside the stored ones: KL ${meanKl.toExponential(1)} a token, ${(agreement * 100).toFixed(0)} % of the best tokens agree`,
+      );
+      return meanKl <= MOST_KL && agreement >= LEAST_AGREEMENT;
+    });
+    return this.#faithful;
+  }
+
+  async #compare(copy: Weights): Promise<LogitDifference> {
+    const stored = await sampleLogits(await this.#models.of({ ...copy, weights: 'stored' }));
+    const model = await this.#models.of(copy);
+    return compareLogits(stored, await sampleLogits(model), model.tokenizer.vocabularySize);
+  }
+
+  #note(message: string): void {
+    this.#run.onProgress?.({ kind: 'note', stage: 'measure', message });
+  }
+}
+
+/** Logits behind the first tokens of a text that every model can read. */
+async function sampleLogits(model: LanguageModel): Promise<Float32Array> {
+  const tokens = model.tokenizer.encode(UNRELATED_TEXT).subarray(0, SAMPLE_TOKENS);
+  const engine = await model.createContext({ contextTokens: SAMPLE_TOKENS, maxRequests: 1 });
+  return logitsOf(engine, tokens).finally(() => engine.dispose());
 }
 
 /** A prompt, answers to many at once, and one answer alone. */
@@ -172,22 +222,36 @@ function describeTrial({ tuning, speed }: TuningTrial): string {
   return `${settings.join(', ')}: prompt ${prompt}, decode ${decode}, alone ${alone} tokens/s`;
 }
 
-/** The model with and without extra buffer types (weights repacked for the processor), each loaded when it is first needed. */
-class LoadedModels {
-  readonly #options: LanguageModelOptions;
-  readonly #loaded = new Map<boolean, LanguageModel>();
+/** How the weights lie in memory. */
+type Weights = Pick<EngineTuning, 'extraBuffers' | 'weights'>;
 
-  constructor(options: LanguageModelOptions) {
+/** The model with its weights in one form after the other: the memory may not hold two of them. */
+class LoadedModels {
+  readonly #gguf: GgufFile;
+  readonly #weightsHash: string;
+  readonly #options: TuneOptions;
+  #loaded: { model: LanguageModel; weights: Weights } | undefined;
+
+  constructor(gguf: GgufFile, weightsHash: string, options: TuneOptions) {
+    this.#gguf = gguf;
+    this.#weightsHash = weightsHash;
     this.#options = options;
   }
 
-  async of(extraBuffers: boolean): Promise<LanguageModel> {
-    const loaded = this.#loaded.get(extraBuffers) ?? (await LanguageModel.load({ ...this.#options, extraBuffers }));
-    this.#loaded.set(extraBuffers, loaded);
-    return loaded;
+  async of({ extraBuffers, weights }: Weights): Promise<LanguageModel> {
+    const loaded = this.#loaded;
+    if (loaded?.weights.extraBuffers === extraBuffers && loaded.weights.weights === weights) return loaded.model;
+    await this.dispose();
+    const copy = await weightsPath(this.#gguf, this.#weightsHash, weights, this.#options);
+    const paths = { modelPath: this.#gguf.path, weightsPath: copy };
+    const model = await LanguageModel.load({ ...this.#options, ...paths, extraBuffers, device: 'cpu' });
+    this.#loaded = { model, weights: { extraBuffers, weights } };
+    return model;
   }
 
   async dispose(): Promise<void> {
-    for (const model of this.#loaded.values()) await model.dispose();
+    const { model } = this.#loaded ?? {};
+    this.#loaded = undefined;
+    await model?.dispose();
   }
 }

@@ -1,21 +1,11 @@
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { CartridgesError } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
-import { logSumExp } from '../inference/log-sum-exp.js';
+import { compareLogits, type LogitDifference } from '../inference/compare-logits.js';
 import { logitsOf } from '../inference/score.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { runForward } from '../models/run-forward.js';
 import type { ModelSession } from './model-session.js';
-
-/** How far two models' logits of the same tokens lie apart. */
-export interface LogitDifference {
-  /** max |Δ logit| */
-  largest: number;
-  /** Mean KL divergence of libllama from the student, nats a token. */
-  meanKl: number;
-  /** Share of tokens whose most probable token agrees, of those where the two best are not within 0.5. */
-  agreement: number;
-}
 
 export interface GateCheck extends LogitDifference {
   /** How libllama ran. */
@@ -42,8 +32,6 @@ export interface VerifyOptions extends RunOptions {
 }
 
 const VERIFIED_TOKENS = 64;
-/** Best tokens that lie closer than this may change places by rounding. */
-const CLOSE_LOGITS = 0.5;
 
 /**
  * The equivalence gate: the student that a cartridge was trained with and the libllama that serves it must agree on the logits
@@ -98,23 +86,6 @@ export function assertEquivalence(report: VerifyReport): void {
   );
 }
 
-/** Logits of two runs over the same tokens, [tokens, vocabulary] each. */
-function compareLogits(expected: Float32Array, found: Float32Array, vocabularySize: number): LogitDifference {
-  const rows = expected.length / vocabularySize;
-  let [largest, klSum, clear, agreeing] = [0, 0, 0, 0];
-  for (let row = 0; row < rows; row++) {
-    const a = expected.subarray(row * vocabularySize, (row + 1) * vocabularySize);
-    const b = found.subarray(row * vocabularySize, (row + 1) * vocabularySize);
-    for (let i = 0; i < a.length; i++) largest = Math.max(largest, Math.abs(a[i]! - b[i]!));
-    klSum += divergence(a, b);
-    const [best, second] = twoBest(a);
-    if (a[best]! - a[second]! < CLOSE_LOGITS) continue;
-    clear++;
-    if (twoBest(b)[0] === best) agreeing++;
-  }
-  return { largest, meanKl: klSum / rows, agreement: clear === 0 ? 1 : agreeing / clear };
-}
-
 async function studentLogits(student: FrozenModel, cartridge: Cartridge, tokens: Int32Array): Promise<Float32Array> {
   const { logits } = await runForward(student, { tokens, prefix: cartridge, wantLogits: true });
   return logits;
@@ -136,20 +107,4 @@ function toleranceOf({ fingerprint, profile }: ModelSession, exact: boolean): Ga
   if (types.every((type) => type === 'F32')) return { largest: exact ? 1e-4 : 0.05, meanKl: 1e-4, agreement: 1 };
   if (types.every((type) => type === 'F32' || type === 'F16')) return { largest: 0.1, meanKl: 1e-4, agreement: 1 };
   return { meanKl: 0.02, agreement: 0.9 };
-}
-
-function divergence(a: Float32Array, b: Float32Array): number {
-  const [normA, normB] = [a, b].map((logits) => logSumExp(logits, logits[twoBest(logits)[0]]!)) as [number, number];
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += Math.exp(a[i]! - normA) * (a[i]! - normA - (b[i]! - normB));
-  return sum;
-}
-
-function twoBest(logits: Float32Array): [number, number] {
-  let [best, second] = logits[0]! >= logits[1]! ? [0, 1] : [1, 0];
-  for (let i = 2; i < logits.length; i++) {
-    if (logits[i]! > logits[best]!) [best, second] = [i, best];
-    else if (logits[i]! > logits[second]!) second = i;
-  }
-  return [best, second];
 }

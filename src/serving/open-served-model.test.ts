@@ -29,6 +29,7 @@ it('plans memory for the type of cache that was tuned', async () => {
     flashAttention: true,
     cacheType: 'f32',
     extraBuffers: true,
+    weights: 'stored',
   });
   const tuned = await servedBytes();
 

@@ -23,7 +23,7 @@ export function addTuneCommand(program: Command, terminal: Terminal): void {
 }
 
 function describe({ standard, chosen, trials, path }: TuneReport): string {
-  const header = ['', 'threads', 'alone', 'batch', 'flash', 'cache', 'repack', 'prompt', 'decode', 'alone', 'work'];
+  const header = ['', 'threads', 'alone', 'batch', 'flash', 'cache', 'repack', 'weights', 'prompt', 'decode', 'alone', 'work'];
   const rows = trials.map((trial) => [nameOf(trial, standard, chosen), ...cellsOf(trial)]);
   const gain = standard.milliseconds / chosen.milliseconds;
   const verdict =
@@ -37,8 +37,9 @@ function nameOf(trial: TuningTrial, standard: TuningTrial, chosen: TuningTrial):
 }
 
 function cellsOf({ tuning, speed, milliseconds }: TuningTrial): string[] {
-  const { threads, decodeThreads, batchTokens, flashAttention, cacheType, extraBuffers } = tuning;
-  const settings = [threads, decodeThreads, batchTokens, flashAttention ? 'on' : 'off', cacheType, extraBuffers ? 'on' : 'off'];
+  const { threads, decodeThreads, batchTokens, flashAttention, cacheType, extraBuffers, weights } = tuning;
+  const [flash, repack] = [flashAttention, extraBuffers].map((isOn) => (isOn ? 'on' : 'off'));
+  const settings = [threads, decodeThreads, batchTokens, flash, cacheType, repack, weights];
   return [...settings, ...[speed.prompt, speed.decode, speed.decodeAlone, milliseconds].map((value) => value.toFixed(0))].map(
     String,
   );
