@@ -179,6 +179,25 @@ it('reads a long prompt in pieces beside the others', async () => {
   expect(context.batches.map((batch) => batch.split(' ').length)).toEqual([6, 6, 6, 6]);
 });
 
+it('lets the event loop have its turns while many requests choose their tokens', async () => {
+  let [inOneTurn, most] = [0, 0];
+  class SlowWork extends PlannedWork {
+    override consume(logits: Float32Array): number {
+      inOneTurn++;
+      most = Math.max(most, inOneTurn);
+      setImmediate(() => (inOneTurn = 0));
+      for (const start = performance.now(); performance.now() - start < 2; );
+      return super.consume(logits);
+    }
+  }
+  const scheduler = new Scheduler(new StrictContext(400, 40, 20), { sequences: 24, runs: 20, sequenceTokens: 100 });
+  const plan: Plan = { prefix: 0, prefixTokens: 0, ownTokens: 1, newTokens: 3, cartridges: [] };
+  const works = Array.from({ length: 20 }, () => new SlowWork(plan, []));
+  for (const work of works) scheduler.submit(work);
+  expect(new Set(await Promise.all(works.map((work) => work.done)))).toEqual(new Set(['finished']));
+  expect(most).toBeLessThanOrEqual(3);
+});
+
 it('hands a shared prefix on when the request that computes it is cancelled', async () => {
   const context = new StrictContext(100, 8, 4);
   const scheduler = new Scheduler(context, { sequences: 8, runs: 4, sequenceTokens: 100 });

@@ -48,6 +48,8 @@ export interface SchedulerUsage extends CellUsage, StoredTurnUsage {
   decodeSeconds: number;
 }
 
+/** The event loop is not held up for longer by choosing tokens. */
+const LONGEST_TURN_MS = 4;
 /** Waiting entries whose cartridges are read ahead. */
 const READ_AHEAD = 8;
 
@@ -361,12 +363,7 @@ export class Scheduler {
     this.#counts.decodeCalls++;
     if (failure) return this.#recover(failure);
     this.#rowCost?.note(rows, milliseconds);
-    for (const run of batch) {
-      this.#advance(run);
-      this.#counts.newTokens += run.acceptedTokens;
-      this.#counts.acceptedTokens += run.acceptedTokens;
-      run.leaveBatch();
-    }
+    await this.#advanceAll(batch);
     return this.#runs.length < before;
   }
 
@@ -391,6 +388,20 @@ export class Scheduler {
     }
     this.#isBroken = false;
     this.#failure = undefined;
+  }
+
+  /** Chooses the next tokens. That takes up to a millisecond each, so others have their turn in between. */
+  async #advanceAll(batch: readonly SequenceRun[]): Promise<void> {
+    let started = performance.now();
+    for (const run of batch) {
+      this.#advance(run);
+      this.#counts.newTokens += run.acceptedTokens;
+      this.#counts.acceptedTokens += run.acceptedTokens;
+      run.leaveBatch();
+      if (performance.now() - started < LONGEST_TURN_MS) continue;
+      await setImmediate();
+      started = performance.now();
+    }
   }
 
   #advance(run: SequenceRun): void {
