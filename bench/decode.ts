@@ -17,6 +17,7 @@ import { describeMachine } from './support/machine.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
 import { type BenchCase, comparison, printReport, progress } from './support/report.js';
 import { median } from './support/statistics.js';
+import { tuningNote } from './support/tuning-note.js';
 
 const USERS = [1, 8, 32];
 const NEW_TOKENS = 32;
@@ -43,6 +44,7 @@ interface Context {
 
 async function measureModel(name: string, model: string, source: string): Promise<BenchCase[]> {
   const session = await ModelSession.open({ model, threads: Number(options.threads) });
+  notes.push(`${name}: ${await tuningNote(session.path)}`);
   const corpus = await loadCorpus(join(packageRoot, source), session.tokenizer);
   const prefix = session.framing.encodeSystemPrefix(corpus.text);
   const tokenCount = defaultTokenCount(corpus.tokens);
@@ -72,6 +74,16 @@ async function measureModel(name: string, model: string, source: string): Promis
       }),
       comparison(
         { case: `${title}: first token`, unit: 'ms', ours: oursRun.firstTokenMs, rival: fullRun.firstTokenMs, rivalName: RIVAL },
+        'lower',
+      ),
+      comparison(
+        {
+          case: `${title}: KV cache a user, by shape`,
+          unit: 'bytes',
+          ours: (tokenCount / users + userTokens) * engine.kvBytesPerToken,
+          rival: (prefix.length / users + userTokens) * engine.kvBytesPerToken,
+          rivalName: RIVAL,
+        },
         'lower',
       ),
     );

@@ -25,6 +25,7 @@ import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
 import { type BenchCase, comparison, printReport, progress } from './support/report.js';
 import { freePort, ServerProcess } from './support/server-process.js';
 import { median } from './support/statistics.js';
+import { tuningNote } from './support/tuning-note.js';
 
 const SHORT_USERS = [1, 8, 32];
 /** Every user of `llama-server` reads the text for himself at first: 32 of them would read for a quarter of an hour. */
@@ -51,6 +52,7 @@ if (model !== undefined) {
 const notes = [
   `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${threads} threads each`,
   'first token: that of the last user; the ends of turns are ignored, so all make equally many tokens',
+  ...(model === undefined ? [] : [await tuningNote(model)]),
 ];
 const skipped = model === undefined ? { skipped: REAL_MODEL_ABSENT } : {};
 printReport({ name: 'serving', machine, cases, notes, ...skipped }, options.json);

@@ -20,6 +20,7 @@ import { describeMachine } from './support/machine.js';
 import { findRealModel, REAL_MODEL_ABSENT } from './support/models.js';
 import { type BenchCase, comparison, printReport, progress } from './support/report.js';
 import { median } from './support/statistics.js';
+import { tuningNote } from './support/tuning-note.js';
 
 const CONCURRENCY = [1, 8, 32];
 const ANSWER_TOKENS = 64;
@@ -44,6 +45,7 @@ process.exit(0);
 
 async function measureModel(name: string, modelPath: string, source: string, chunkTokens: number): Promise<BenchCase[]> {
   const session = await ModelSession.open({ model: modelPath, threads });
+  notes.push(`${name}: ${await tuningNote(modelPath)}`);
   const corpus = await loadCorpus(join(packageRoot, source), session.tokenizer);
   const chunks = chunkDocuments(corpus.documents, session.tokenizer, { minTokens: 16, maxTokens: chunkTokens });
   const found: BenchCase[] = [];
