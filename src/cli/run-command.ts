@@ -17,14 +17,21 @@ export interface CommandContext {
   run: Required<RunOptions>;
 }
 
-const RESUME_HINT = 'the same command continues with what is finished';
+/** What Ctrl-C says of a command that keeps what is finished. */
+export const CONTINUES_HINT = 'the same command continues with what is finished';
+/** And of one that has nothing to keep. */
+const STARTS_OVER_HINT = 'nothing is kept, the same command starts over';
 
-/** Runs the body of a command with its progress drawn on stderr and Ctrl-C turned into an AbortSignal. */
+/**
+ * Runs the body of a command with its progress drawn on stderr and Ctrl-C turned into an AbortSignal.
+ *
+ * @param resumeHint  What the user can do after Ctrl-C, one sentence without a full stop.
+ */
 export async function runCommand(
   terminal: Terminal,
   command: CommandUnknownOpts,
   body: (context: CommandContext) => Promise<void>,
-  resumeHint: string = RESUME_HINT,
+  resumeHint: string = STARTS_OVER_HINT,
 ): Promise<void> {
   const { json = false, quiet = false } = command.opts() as OutputFlags;
   const interactive = terminal.stderr.isTTY === true && !readEnvironment().continuousIntegration;

@@ -107,6 +107,16 @@ describe('one cartridge', () => {
     }
   });
 
+  test.each([
+    ['evaluate', /^evaluate: /m, /^stopping; nothing is kept, the same command starts over\./m],
+    ['synthesize', /^synthesize: /m, /^stopping; the same command continues with what is finished\./m],
+  ])('%s says what Ctrl-C leaves', async (name, started, hint) => {
+    const sources = ['--cartridge', 'notes.cartridge.safetensors', '--corpus', 'notes.txt', '--questions', 'questions.jsonl'];
+    const call = name === 'evaluate' ? [name, ...sources] : [name, 'notes.txt', '-o', 'stopped'];
+    const stopped = await interrupted([...call, ...MODEL], ({ stderr }) => started.test(stderr));
+    expect(stopped).toMatchObject({ status: 130, stdout: '', stderr: expect.stringMatching(hint) });
+  });
+
   test('chat answers one question', async () => {
     const question = 'What colour is the flag of the Pouclal?';
     const cartridge = ['--cartridge', 'notes.cartridge.safetensors', '--max-tokens', '16'];

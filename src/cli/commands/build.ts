@@ -2,7 +2,7 @@ import type { Command } from '@commander-js/extra-typings';
 import { CartridgesError } from '../../core/errors.js';
 import type { BuildResult } from '../../pipeline/build.js';
 import { SettingOption, withSettingsOptions } from '../options.js';
-import { runCommand } from '../run-command.js';
+import { CONTINUES_HINT, runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
 import { withSession } from '../with-session.js';
 
@@ -21,17 +21,22 @@ export function addBuildCommand(program: Command, terminal: Terminal): void {
       .addOption(new SettingOption('--conversations <n>', 'synthesis.conversations', 'conversations to attempt'))
       .addOption(new SettingOption('--steps <n>', 'training.steps', 'optimiser steps')),
   ).action((source, { output: path }, command) =>
-    runCommand(terminal, command, async ({ output, settings: resolve, run }) => {
-      const settings = await resolve();
-      checkCartridgePath(path);
-      await withSession(settings, run, async (session) => {
-        const { loadCorpus } = await import('../../pipeline/corpus-source.js');
-        const { buildCartridge } = await import('../../pipeline/build.js');
-        const corpus = await loadCorpus(source, session.tokenizer, run);
-        const { result } = await buildCartridge({ session, corpus, settings, output: path, ...run });
-        output.result(result, () => describe(result, corpus.tokens, String(settings.model)));
-      });
-    }),
+    runCommand(
+      terminal,
+      command,
+      async ({ output, settings: resolve, run }) => {
+        const settings = await resolve();
+        checkCartridgePath(path);
+        await withSession(settings, run, async (session) => {
+          const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+          const { buildCartridge } = await import('../../pipeline/build.js');
+          const corpus = await loadCorpus(source, session.tokenizer, run);
+          const { result } = await buildCartridge({ session, corpus, settings, output: path, ...run });
+          output.result(result, () => describe(result, corpus.tokens, String(settings.model)));
+        });
+      },
+      CONTINUES_HINT,
+    ),
   );
 }
 

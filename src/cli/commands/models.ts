@@ -3,7 +3,7 @@ import { hubToken, readEnvironment } from '../../core/environment.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import { formatTable } from '../format.js';
 import { withOutputOptions } from '../options.js';
-import { runCommand } from '../run-command.js';
+import { CONTINUES_HINT, runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
 
 /** `cartridges models pull|list`. */
@@ -18,12 +18,17 @@ export function addModelsCommand(program: Command, terminal: Terminal): void {
       .argument('[file]', 'a file of it, or a part of the name such as Q4_K_M; Q8_0 is preferred')
       .option('--revision <name>', 'branch, tag or commit', 'main'),
   ).action((repo, file, { revision }, command) =>
-    runCommand(terminal, command, async ({ output, run }) => {
-      const { pullModel } = await import('../../models/hub/pull-model.js');
-      const { hubEndpoint: endpoint, hubCacheFolder: cacheFolder } = readEnvironment();
-      const pulled = await pullModel({ repo, file, revision, endpoint, cacheFolder, token: hubToken(), ...run });
-      output.result(pulled, () => `${pulled.path}\nuse it with: --model ${repo}:${pulled.file}`);
-    }),
+    runCommand(
+      terminal,
+      command,
+      async ({ output, run }) => {
+        const { pullModel } = await import('../../models/hub/pull-model.js');
+        const { hubEndpoint: endpoint, hubCacheFolder: cacheFolder } = readEnvironment();
+        const pulled = await pullModel({ repo, file, revision, endpoint, cacheFolder, token: hubToken(), ...run });
+        output.result(pulled, () => `${pulled.path}\nuse it with: --model ${repo}:${pulled.file}`);
+      },
+      CONTINUES_HINT,
+    ),
   );
 
   withOutputOptions(models.command('list').description('list the models that can be named without a download')).action(

@@ -1,6 +1,6 @@
 import type { Command } from '@commander-js/extra-typings';
 import { SettingOption, withSettingsOptions } from '../options.js';
-import { runCommand } from '../run-command.js';
+import { CONTINUES_HINT, runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
 import { withSession } from '../with-session.js';
 
@@ -15,18 +15,23 @@ export function addSynthesizeCommand(program: Command, terminal: Terminal): void
       .addOption(new SettingOption('--conversations <n>', 'synthesis.conversations', 'conversations to attempt'))
       .addOption(new SettingOption('--concurrency <n>', 'synthesis.concurrency', 'conversations at once')),
   ).action((source, { output: folder }, command) =>
-    runCommand(terminal, command, async ({ output, settings: resolve, run }) => {
-      const settings = await resolve();
-      await withSession(settings, run, async (session) => {
-        const { loadCorpus } = await import('../../pipeline/corpus-source.js');
-        const { synthesizeDataset } = await import('../../pipeline/synthesize.js');
-        const corpus = await loadCorpus(source, session.tokenizer, run);
-        const report = await synthesizeDataset({ session, corpus, settings, folder, ...run });
-        output.result(report, () => {
-          const { kept, attempted, duplicate, empty, truncated, failed } = report;
-          return `${folder}: ${kept} of ${attempted} conversations kept (${duplicate} duplicate, ${empty} empty, ${truncated} cut, ${failed} failed)`;
+    runCommand(
+      terminal,
+      command,
+      async ({ output, settings: resolve, run }) => {
+        const settings = await resolve();
+        await withSession(settings, run, async (session) => {
+          const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+          const { synthesizeDataset } = await import('../../pipeline/synthesize.js');
+          const corpus = await loadCorpus(source, session.tokenizer, run);
+          const report = await synthesizeDataset({ session, corpus, settings, folder, ...run });
+          output.result(report, () => {
+            const { kept, attempted, duplicate, empty, truncated, failed } = report;
+            return `${folder}: ${kept} of ${attempted} conversations kept (${duplicate} duplicate, ${empty} empty, ${truncated} cut, ${failed} failed)`;
+          });
         });
-      });
-    }),
+      },
+      CONTINUES_HINT,
+    ),
   );
 }
