@@ -49,7 +49,10 @@ export interface OneDnnVersion {
   cpu_runtime: number;
 }
 
-/** Looks for oneDNN: at `path` (by default `CARTRIDGES_ONEDNN`), else under the names that systems give it. */
+/**
+ * Looks for oneDNN: at `path` (by default `CARTRIDGES_ONEDNN`), else under the names that systems give it. Several may be looked
+ * at; each keeps its symbols to itself, since two releases that shared them would call each other and crash.
+ */
 export function findOneDnn(path: string | undefined = readEnvironment().oneDnnLibrary): OneDnnSearch {
   if (path !== undefined) return tryLoad(path, 'unusable');
   let search: OneDnnSearch = { state: 'missing' };
@@ -63,7 +66,7 @@ export function findOneDnn(path: string | undefined = readEnvironment().oneDnnLi
 
 /** Loads the library at a path that {@link findOneDnn} returned: what a worker thread does. */
 export function loadOneDnn(path: string): OneDnnLibrary {
-  const library = koffi.load(path, { global: true });
+  const library = koffi.load(path);
   const version = readVersion(library);
   if (version.cpu_runtime === Runtime.OPENMP) useOneThread(library);
   return {
@@ -76,7 +79,7 @@ export function loadOneDnn(path: string): OneDnnLibrary {
 
 function tryLoad(path: string, stateWhenAbsent: 'missing' | 'unusable'): OneDnnSearch {
   try {
-    const problem = problemOf(path, readVersion(koffi.load(path, { global: true })));
+    const problem = problemOf(path, readVersion(koffi.load(path)));
     return problem === undefined ? { state: 'found', library: loadOneDnn(path) } : { state: 'unusable', problem };
   } catch (error) {
     const reason = (error as Error).message;
