@@ -31,7 +31,7 @@ const FREE_SHARE = 0.75;
  */
 export async function createFittingStep(options: FittingStepOptions): Promise<{ step: TrainingStep; shape: PackShape }> {
   const { session, shapes, onProgress } = options;
-  const copyBytes = session.gguf.fileSize;
+  const copyBytes = session.languageModel.byteLength;
   const created = await createStep(options).catch((error) => {
     throw besideCopy(error, copyBytes);
   });
@@ -68,11 +68,11 @@ async function createStep(options: FittingStepOptions): Promise<{ step: Training
 }
 
 /** What the step may take: the setting without libllama's copy, or a share of what is free where the student will lie. */
-function stepLimit({ backend, gguf }: ModelSession, setting: Settings['training']['memory']): number {
-  if (setting !== undefined) return Math.max(0, parseBytes(setting)! - gguf.fileSize);
+function stepLimit({ backend, languageModel }: ModelSession, setting: Settings['training']['memory']): number {
+  if (setting !== undefined) return Math.max(0, parseBytes(setting)! - languageModel.byteLength);
   const { device } = backend;
   // libllama's weights are mapped from their file: they count as free until they are used.
-  if (device.kind === 'cpu') return Math.max(0, process.availableMemory() - gguf.fileSize) * FREE_SHARE;
+  if (device.kind === 'cpu') return Math.max(0, process.availableMemory() - languageModel.byteLength) * FREE_SHARE;
   // Not every driver tells; a device refuses what it has no room for. The copy is there already.
   return device.memoryFree > 0 ? device.memoryFree * FREE_SHARE : Number.POSITIVE_INFINITY;
 }
