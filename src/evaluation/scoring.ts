@@ -22,11 +22,13 @@ export const BUILT_IN_REFUSALS: readonly string[] = [
   'does not provide',
   'does not contain',
   'is not mentioned',
+  'not mentioned in the text',
   'is not stated',
   'is not specified',
   'is not given',
   'not provided in the text',
   'no information',
+  'not enough information',
 ];
 
 /**

@@ -129,7 +129,7 @@ async function evaluateOne(
     kvBytes: contextTokens * engine.kvBytesPerToken,
     ...(prefix.cut && { cut: true }),
   };
-  const refusals = session.prompts.refusals.length > 0 ? session.prompts.refusals : BUILT_IN_REFUSALS;
+  const refusals = session.prompts.refusals ?? BUILT_IN_REFUSALS;
   const run = { ...(onProgress && { onProgress }), ...(signal && { signal }) };
   // A long text is read once for all sets of questions.
   return engine.together(() => evaluateCondition({ subject, sets, refusals, ...run }));

@@ -15,8 +15,8 @@ export interface PromptSet {
   seedWeights: Record<SeedKind, number>;
   /** System messages; `{text}` stands for the chunk. */
   systemTemplates: string[];
-  /** Answers that say that the answer is not known. */
-  refusals: string[];
+  /** Answers by which the model says that the answer is not known, where its `prompts.json` names them. */
+  refusals?: string[];
 }
 
 /** Wordings that fit any text and any instruction model. */
@@ -54,17 +54,6 @@ export const BUILT_IN_PROMPTS: PromptSet = {
     'Below is a part of a longer text. Use it for everything that you are asked.\n\n<text>\n{text}\n</text>',
     'You know the following text well. Rely on it, and give names, numbers and dates exactly.\n\n<text>\n{text}\n</text>',
     'Text:\n\n{text}\n\nThe conversation is about this text.',
-  ],
-  refusals: [
-    'the text does not say',
-    'the text does not mention',
-    'not mentioned in the text',
-    'I do not know',
-    "I don't know",
-    'I cannot answer',
-    "I can't answer",
-    'not enough information',
-    'no information about',
   ],
 };
 

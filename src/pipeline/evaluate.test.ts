@@ -1,0 +1,61 @@
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import type { Cartridge } from '../cartridge/cartridge.js';
+import { packageRoot } from '../core/package.js';
+import type { Question } from '../evaluation/questions.js';
+import { ConditionAnswerer } from './condition-answerer.js';
+import type { TokenizedCorpus } from './corpus-source.js';
+import { loadCorpus } from './corpus-source.js';
+import { evaluateCartridge } from './evaluate.js';
+import { ModelSession } from './model-session.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'cartridges-evaluate-'));
+let session: ModelSession;
+let corpus: TokenizedCorpus;
+
+/** The pocket model in a folder of its own, which has no `prompts.json`. */
+beforeAll(async () => {
+  symlinkSync(join(packageRoot, 'models', 'pocket', 'pocket.gguf'), join(folder, 'lone.gguf'));
+  session = await ModelSession.open({ model: join(folder, 'lone.gguf'), device: 'cpu', threads: 1 });
+  corpus = await loadCorpus(join(packageRoot, 'examples', 'corpora', 'harbour', 'corpus.txt'), session.tokenizer);
+});
+afterEach(() => vi.restoreAllMocks());
+afterAll(async () => {
+  await session.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+const question = (id: string, answer: string | null): Question => ({ id, question: 'Who rows?', answer, accept: [], extra: {} });
+
+const evaluate = (tokenCount: number) =>
+  evaluateCartridge({
+    session,
+    cartridge: zeroCartridge(tokenCount),
+    cartridgePath: 'zeros.safetensors',
+    corpus,
+    sets: { questions: [question('q', 'Ada')], unanswerable: [question('u', null)] },
+    maxTokens: 4,
+  });
+
+test('without prompts.json the built-in list says what a refusal is', async () => {
+  const reply = { text: 'The letter does not specify it.', promptTokens: 1 };
+  vi.spyOn(ConditionAnswerer.prototype, 'answer').mockResolvedValue(reply);
+  const { report } = await evaluate(32);
+  expect(report.abstention).toEqual({ none: 1, full: 1, truncated: 1, cartridge: 1 });
+});
+
+function zeroCartridge(tokenCount: number): Cartridge {
+  const { layers, kvHeads, headDimension } = session.fingerprint;
+  const zeros = () => Array.from({ length: layers }, () => new Float32Array(tokenCount * kvHeads * headDimension));
+  return {
+    model: session.fingerprint,
+    framing: { name: session.framing.name, hash: session.framing.hash },
+    tokenCount,
+    frozenCount: 1,
+    keys: zeros(),
+    values: zeros(),
+    receipt: { createdBy: 'a test', createdAt: '2025-01-01T00:00:00.000Z', initializer: 'random' },
+  };
+}
