@@ -19,6 +19,8 @@ export interface ConditionSubject {
   kvBytes: number;
   /** The text did not fit the model's context: only its tail is shown. */
   cut?: boolean;
+  /** Not even one token of the text fits the cartridge's size: only the framing is shown. */
+  withoutText?: boolean;
 }
 
 export interface QuestionSets {
@@ -85,6 +87,7 @@ function toReport(subject: ConditionSubject, results: Omit<ConditionResult, 'rep
     decodeTokensPerSecond: questions.decodeTokensPerSecond,
     ...(conversations && { conversations: { loss: conversations.loss, perplexity: conversations.perplexity } }),
     ...(subject.cut && { cut: true as const }),
+    ...(subject.withoutText && { withoutText: true as const }),
     ...(failed > 0 && { failed }),
   };
 }

@@ -32,6 +32,8 @@ export interface ConditionReport {
   conversations?: { loss: number | null; perplexity: number | null };
   /** The text did not fit the model's context: only its tail was shown. */
   cut?: true;
+  /** The cartridge is no larger than the framing of the system message: nothing of the text was shown. */
+  withoutText?: true;
   /** Questions and conversations that failed with an error: without an answer they count as wrong, without a loss they are left out of it. */
   failed?: number;
 }

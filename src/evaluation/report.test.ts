@@ -33,7 +33,7 @@ const REPORT: EvaluationReport = {
   conditions: {
     none: condition(0, 0, { perplexity: null, timeToFirstTokenMs: null }),
     full: condition(0.86, 1_331_200, { cut: true }),
-    truncated: condition(0.1, 163_840),
+    truncated: condition(0.1, 163_840, { withoutText: true }),
     cartridge: condition(0.7, 163_840, { failed: 2 }),
   },
   compression: 8.125,
@@ -86,6 +86,7 @@ cartridge         70.0 %        3.14  160.0 KiB           12.5       4.3 ms  310
 70 questions. The cartridge has 64 tokens, the text 516.
 The cartridge's KV cache is 8.1 times smaller than that of the full text. Took 42.3 s.
 full text: it does not fit the model's context, so only its end was shown.
+truncated text: the cartridge is no larger than the framing, so no text was shown.
 cartridge: 2 failed; without an answer they count as wrong, without a loss they are left out.
 `);
   });

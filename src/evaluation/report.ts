@@ -86,8 +86,9 @@ function notesOf(report: EvaluationReport): string[] {
   ];
   if (report.conversations !== undefined) notes.push(`${report.conversations} held-out conversations.`);
   for (const name of CONDITIONS) {
-    const { cut, failed } = report.conditions[name];
+    const { cut, withoutText, failed } = report.conditions[name];
     if (cut) notes.push(`${CONDITION_TITLES[name]}: it does not fit the model's context, so only its end was shown.`);
+    if (withoutText) notes.push(`${CONDITION_TITLES[name]}: the cartridge is no larger than the framing, so no text was shown.`);
     if (failed)
       notes.push(
         `${CONDITION_TITLES[name]}: ${failed} failed; without an answer they count as wrong, without a loss they are left out.`,

@@ -306,6 +306,7 @@ describe('encodeSystemPrefix', () => {
       expect.objectContaining({ code: 'INVALID_OPTION', hint: expect.stringContaining('takes 10 tokens') }),
     );
     expect(chatml().encodeSystemPrefix('ab', 11)).toHaveLength(11);
+    expect(chatml().systemFrameTokens).toBe(10);
   });
 
   it.each([

@@ -125,6 +125,12 @@ export class ChatFraming {
     return this.#encodeParts(options.bos ? [{ text: this.#pieces.bos }, ...parts] : parts, messages);
   }
 
+  /** Tokens of a system message without a text; 0 where the template has no system turn. */
+  get systemFrameTokens(): number {
+    const { system } = this.#pieces;
+    return system.kind === 'turn' ? this.#encodeOwn(system.head).length + this.#encodeOwn(system.tail).length : 0;
+  }
+
   /**
    * The system message with `text`, begin-of-sequence token included: what the model reads before the first turn.
    *

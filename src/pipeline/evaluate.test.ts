@@ -46,6 +46,14 @@ test('without prompts.json the built-in list says what a refusal is', async () =
   expect(report.abstention).toEqual({ none: 1, full: 1, truncated: 1, cartridge: 1 });
 });
 
+test('a cartridge that is no larger than the framing stands beside the framing without text', async () => {
+  const { systemFrameTokens } = session.framing;
+  const { report } = await evaluate(systemFrameTokens);
+  const { truncated, cartridge } = report.conditions;
+  expect(truncated).toMatchObject({ withoutText: true, kvBytes: cartridge.kvBytes, accuracy: expect.any(Number) });
+  expect((await evaluate(systemFrameTokens + 1)).report.conditions.truncated).not.toHaveProperty('withoutText');
+});
+
 function zeroCartridge(tokenCount: number): Cartridge {
   const { layers, kvHeads, headDimension } = session.fingerprint;
   const zeros = () => Array.from({ length: layers }, () => new Float32Array(tokenCount * kvHeads * headDimension));

@@ -58,7 +58,7 @@ export async function evaluateCartridge(options: EvaluateOptions): Promise<Evalu
     const prefixes: PerCondition<Prefix> = {
       none: { tokens: new Int32Array(0) },
       full,
-      truncated: { tokens: session.framing.encodeSystemPrefix(corpus.text, cartridge.tokenCount) },
+      truncated: encodeTruncatedText(session, corpus.text, cartridge.tokenCount),
       cartridge: { tokens: new Int32Array(0), handle },
     };
     const draft = new TextDraft(session.tokenizer.encode(corpus.text));
@@ -94,6 +94,7 @@ interface Prefix {
   tokens: Int32Array;
   handle?: CartridgeHandle;
   cut?: boolean;
+  withoutText?: boolean;
 }
 
 /** The text in the system message; of one that does not fit the tail is kept. */
@@ -102,6 +103,12 @@ function encodeFullText(session: ModelSession, text: string, answerRoom: number)
   const room = session.config.contextLength - answerRoom;
   if (whole.length <= room) return { tokens: whole };
   return { tokens: session.framing.encodeSystemPrefix(text, room, 'end'), cut: true };
+}
+
+/** The beginning of the text, framing and text together as long as the cartridge; of one that is shorter, the framing alone. */
+function encodeTruncatedText({ framing }: ModelSession, text: string, tokenCount: number): Prefix {
+  if (tokenCount > framing.systemFrameTokens) return { tokens: framing.encodeSystemPrefix(text, tokenCount) };
+  return { tokens: framing.encodeSystemPrefix(''), withoutText: true };
 }
 
 async function evaluateOne(
@@ -128,6 +135,7 @@ async function evaluateOne(
     scorer: answerer,
     kvBytes: contextTokens * engine.kvBytesPerToken,
     ...(prefix.cut && { cut: true }),
+    ...(prefix.withoutText && { withoutText: true }),
   };
   const refusals = session.prompts.refusals ?? BUILT_IN_REFUSALS;
   const run = { ...(onProgress && { onProgress }), ...(signal && { signal }) };
