@@ -51,7 +51,8 @@ const RESERVE_SHARE = 0.05;
  * everything that the result depends on, so the same call continues what an interrupted one has finished.
  */
 export async function buildCartridge(options: BuildOptions): Promise<Build> {
-  const { session, corpus, settings, output } = options;
+  const { session, corpus, output } = options;
+  const settings = withTokenCount(options);
   const run = {
     ...(options.onProgress && { onProgress: options.onProgress }),
     ...(options.signal && { signal: options.signal }),
@@ -59,13 +60,12 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   const started = performance.now();
   const secondsSince = (time: number) => (performance.now() - time) / 1000;
   await assertWritable(output);
-  const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
-  await prepareInitialRows(session, corpus.text, settings, tokenCount);
+  await prepareInitialRows(session, corpus.text, settings, settings.training.tokens);
   const folder = runFolder(options);
   await mkdir(folder, { recursive: true });
   const budget = settings.minutes === undefined ? undefined : settings.minutes * 60 * (1 - RESERVE_SHARE);
 
-  const plan = await fitSynthesis(options, folder, budget);
+  const plan = await fitSynthesis({ ...options, settings }, folder, budget);
   const synthesisStarted = performance.now();
   await synthesizeDataset({ session, corpus, settings, folder: join(folder, 'dataset'), plan, ...run });
   const synthesize = secondsSince(synthesisStarted);
@@ -94,14 +94,22 @@ export interface TrainAndWriteOptions extends BuildOptions {
 
 /** The second half of a build, on a dataset that is there already. */
 export async function trainAndWrite(options: TrainAndWriteOptions): Promise<BuildResult> {
-  const { settings, output } = options;
+  const { output } = options;
+  const settings = withTokenCount(options);
   const started = performance.now();
   await assertWritable(output);
   const folder = join(settings.outputFolder, basename(output).replace(/\.safetensors$/, ''));
   const maxSeconds = settings.minutes === undefined ? {} : { maxSeconds: settings.minutes * 60 };
-  const trained = await trainToFile(output, { ...options, folder, ...maxSeconds });
+  const trained = await trainToFile(output, { ...options, settings, folder, ...maxSeconds });
   const train = (performance.now() - started) / 1000;
   return toResult(output, trained, { synthesize: 0, train, total: train });
+}
+
+/** The settings with the number of rows that text and model come to, so that no later stage has to find it again. */
+function withTokenCount({ session, corpus, settings }: BuildOptions) {
+  const { config, framing } = session;
+  const tokens = planTokenCount(corpus.tokens, settings, config.contextLength, framing.systemFrameTokens);
+  return { ...settings, training: { ...settings.training, tokens } };
 }
 
 /** The checkpoint goes only when the cartridge is on disk: a full disk must not cost the training. */

@@ -1,6 +1,27 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { affordableConversations, type BuildSpeed } from './plan.js';
+import { affordableConversations, type BuildSpeed, planTokenCount } from './plan.js';
+import { resolveSettings } from './resolve-settings.js';
+
+test('the default size leaves half of the context free', () => {
+  expect(planTokenCount(1_000_000, resolveSettings(), 2_048)).toBe(1_024);
+  expect(planTokenCount(1_000_000, resolveSettings(), 32_768)).toBe(2_048);
+  expect(planTokenCount(1_000_000, resolveSettings(), 300)).toBe(150);
+});
+
+test('the default size has room for the framing and some text', () => {
+  expect(planTokenCount(20, resolveSettings(), 2_048)).toBe(16);
+  expect(planTokenCount(20, resolveSettings(), 2_048, 30)).toBe(48);
+});
+
+test('a size that is asked for must leave room for a question and an answer', () => {
+  const plan = (tokens: number, contextLength: number) =>
+    planTokenCount(1000, resolveSettings({ training: { tokens } }), contextLength, 30);
+  expect([plan(2, 2_048), plan(1_792, 2_048), plan(100, 200)]).toEqual([2, 1_792, 100]);
+  const overflow = expect.objectContaining({ code: 'CONTEXT_OVERFLOW', hint: 'use --tokens 1792 or fewer' });
+  expect(() => plan(1_793, 2_048)).toThrow(overflow);
+  expect(() => plan(101, 200)).toThrow(/leaves no room for a question and an answer in a context of 200/);
+});
 
 /** SmolLM2-135M on two cores. */
 const speed: BuildSpeed = { secondsPerConversation: 4, tokensPerConversation: 150, secondsPerToken: 0.008 };

@@ -16,26 +16,32 @@ export function defaultTokenCount(corpusTokens: number): number {
   return Math.max(MIN_ROWS, Math.round(wanted / ROW_MULTIPLE) * ROW_MULTIPLE);
 }
 
+/** Behind a cartridge a question and an answer must fit; a small context has half of its tokens for them. */
+const CONVERSATION_TOKENS = 256;
+
 /**
- * The number of rows: the setting, or the default. Throws `INVALID_OPTION` when all of them are frozen and `CONTEXT_OVERFLOW`
- * when they leave the model no room to read a question.
+ * The number of rows: the setting, or the default within what the model allows. Rows can start from a system message only if
+ * its framing, `frameTokens`, and some text fit. Throws `INVALID_OPTION` when all rows are frozen and `CONTEXT_OVERFLOW` when
+ * they leave the model no room for a question and an answer.
  */
-export function planTokenCount(corpusTokens: number, settings: Settings, contextLength: number): number {
-  const { tokens: tokenCount = defaultTokenCount(corpusTokens), frozenTokens } = settings.training;
+export function planTokenCount(corpusTokens: number, settings: Settings, contextLength: number, frameTokens = 0): number {
+  const { tokens: tokenCount = fittingTokenCount(corpusTokens, contextLength, frameTokens), frozenTokens } = settings.training;
   if (frozenTokens >= tokenCount) {
     throw new CartridgesError(
       'INVALID_OPTION',
       `${frozenTokens} frozen rows leave nothing to train in a cartridge of ${tokenCount}`,
     );
   }
-  if (tokenCount < contextLength) return tokenCount;
-  throw new CartridgesError(
-    'CONTEXT_OVERFLOW',
-    `a cartridge of ${tokenCount} tokens leaves no room in a context of ${contextLength}`,
-    {
-      hint: `use --tokens below ${contextLength}`,
-    },
-  );
+  const most = contextLength - Math.min(CONVERSATION_TOKENS, Math.floor(contextLength / 2));
+  if (tokenCount <= most) return tokenCount;
+  const message = `a cartridge of ${tokenCount} tokens leaves no room for a question and an answer in a context of ${contextLength}`;
+  throw new CartridgesError('CONTEXT_OVERFLOW', message, { hint: `use --tokens ${most} or fewer` });
+}
+
+/** The default, at least the framing with some text and at most half of the context. */
+function fittingTokenCount(corpusTokens: number, contextLength: number, frameTokens: number): number {
+  const least = Math.ceil((frameTokens + MIN_ROWS) / ROW_MULTIPLE) * ROW_MULTIPLE;
+  return Math.min(Math.max(least, defaultTokenCount(corpusTokens)), Math.floor(contextLength / 2));
 }
 
 export interface SynthesisPlan {

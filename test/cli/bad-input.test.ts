@@ -122,7 +122,12 @@ describe('refuses in one line', () => {
     [
       'a cartridge larger than the context',
       [...BUILD, ...MODEL, '--tokens', '5000'],
-      { status: 7, error: /a cartridge of 5000 tokens leaves no room in a context of 2048/, hint: /--tokens below 2048/ },
+      { status: 7, error: /a cartridge of 5000 tokens leaves no room .* in a context of 2048/, hint: /--tokens 1792 or fewer/ },
+    ],
+    [
+      'a cartridge that leaves no room for a question and an answer',
+      [...BUILD, ...MODEL, '--tokens', '1793'],
+      { status: 7, error: /a cartridge of 1793 tokens leaves no room .* in a context of 2048/, hint: /--tokens 1792 or fewer/ },
     ],
     [
       'an output that cannot be written',
