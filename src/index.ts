@@ -42,6 +42,7 @@ export { synthesizeDataset } from './pipeline/synthesize.js';
 export { trainCartridge } from './pipeline/train.js';
 export { verifyEquivalence } from './pipeline/verify.js';
 export type { Conversation } from './self-study/conversation.js';
-export { loadConversations, openDataset } from './self-study/dataset/open-dataset.js';
+export { type Dataset, loadConversations, openDataset } from './self-study/dataset/open-dataset.js';
+export { writeUpstreamDataset } from './self-study/dataset/write-upstream.js';
 export { type RunningServer, type ServeOptions, startServer } from './serving/server.js';
 export type { TrainingStep } from './training/training-step.js';

@@ -1,9 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parquetMetadata } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GOLDEN_FOLDER } from '../../../test/support/golden.js';
 import { parseCheckpoint } from '../../cartridge/converters/checkpoint-rows.js';
+import { encodeNative } from '../../self-study/dataset/native-format.js';
+import { loadConversations, openDataset } from '../../self-study/dataset/open-dataset.js';
 import { runCommandLine } from '../main.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cartridges-export-'));
@@ -77,6 +80,27 @@ describe('cartridges export --to llama-state', () => {
   });
 });
 
+describe('cartridges export --to upstream-dataset', () => {
+  const source = join(GOLDEN_FOLDER, 'upstream-dataset.parquet');
+  const path = join(folder, 'upstream', 'notes.parquet');
+  const conversationsOf = async (file: string) => loadConversations(await openDataset(file));
+
+  test('writes a dataset in the schema of the Python project', async () => {
+    const native = join(folder, 'native.parquet');
+    writeFileSync(native, encodeNative(await conversationsOf(source)));
+    const { status, stdout } = await run('export', native, '--to', 'upstream-dataset', '-o', path, '--json');
+    const expected = (await conversationsOf(source)).map(({ id: _, ...conversation }) => conversation);
+    expect({ status, ...JSON.parse(stdout) }).toEqual({ status: 0, path, conversations: expected.length });
+    const { buffer, byteOffset, length } = readFileSync(path);
+    const file = buffer.slice(byteOffset, byteOffset + length);
+    expect(parquetMetadata(file).schema.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['messages', 'top_logprobs', 'token_ids', 'system_prompt', 'type']),
+    );
+    const written = (await conversationsOf(path)).map(({ id: _, ...conversation }) => conversation);
+    expect(written).toMatchObject(expected);
+  });
+});
+
 describe('refuses', () => {
   const output = join(folder, 'none.bin');
 
@@ -87,6 +111,7 @@ describe('refuses', () => {
     ['a slot file without a model', [cartridge, '-o', output, '--to', 'llama-state'], 2, /no model is named/],
     ['another model', [cartridge, '-o', output, '--to', 'llama-state', '--model', 'pocket'], 5, /belongs to another model/],
     ['a file that is no cartridge', [ORIGINAL, '-o', output, '--to', 'pt'], 5, /not a usable/],
+    ['a cartridge as dataset', [cartridge, '-o', output, '--to', 'upstream-dataset'], 3, /not a usable|Parquet/i],
     ['a folder as output', [cartridge, '-o', join(folder, 'folder'), '--to', 'pt'], 3, /EISDIR|EEXIST|ENOTEMPTY/],
   ])('%s', async (_what, commandLine, status, message) => {
     mkdirSync(join(folder, 'folder', 'inner'), { recursive: true });

@@ -6,7 +6,7 @@ import { type CommandContext, runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
 import { withSession } from '../with-session.js';
 
-const FORMATS = ['pt', 'llama-state'] as const;
+const FORMATS = ['pt', 'llama-state', 'upstream-dataset'] as const;
 const CACHE_TYPES: readonly FloatType[] = ['f16', 'bf16', 'f32'];
 const DEFAULT_QUESTION = 'What does the text say?';
 /** Where `llama-server` listens unless it is told otherwise. */
@@ -36,15 +36,18 @@ interface SlotExport {
   completion: PostedRequest;
 }
 
-/** `cartridges export FILE --to FORMAT -o FILE`: a cartridge for the Python project, or for llama.cpp's server. */
+/** `cartridges export SOURCE --to FORMAT -o FILE`: a cartridge or a dataset for the Python project, or a cartridge for llama.cpp's server. */
 export function addExportCommand(program: Command, terminal: Terminal): void {
   withSettingsOptions(
     program
       .command('export')
-      .description('write a cartridge for another program')
-      .argument('<file>', 'cartridge file')
+      .description('write a cartridge or a dataset for another program')
+      .argument('<source>', 'cartridge file; with upstream-dataset a dataset')
       .addOption(
-        new Option('--to <format>', 'pt: the Python project and Tokasaurus; llama-state: llama-server, needs --model')
+        new Option(
+          '--to <format>',
+          'pt: the Python project and Tokasaurus; llama-state: llama-server, needs --model; upstream-dataset: conversations for the Python project',
+        )
           .choices(FORMATS)
           .makeOptionMandatory(),
       )
@@ -58,11 +61,20 @@ export function addExportCommand(program: Command, terminal: Terminal): void {
       .option('--no-flash-attention', 'llama-state: for a server with -fa off')
       .option('--question <text>', 'llama-state: what the printed request asks', DEFAULT_QUESTION)
       .option('--allow-quantization', 'take a cartridge of another quantisation of the same model'),
-  ).action((file, flags, command) =>
-    runCommand(terminal, command, (context) =>
-      flags.to === 'pt' ? exportCheckpoint(file, flags.output, flags.baseModel, context) : exportSlot(file, flags, context),
-    ),
+  ).action((source, flags, command) =>
+    runCommand(terminal, command, (context) => {
+      if (flags.to === 'pt') return exportCheckpoint(source, flags.output, flags.baseModel, context);
+      if (flags.to === 'upstream-dataset') return exportDataset(source, flags.output, context);
+      return exportSlot(source, flags, context);
+    }),
   );
+}
+
+async function exportDataset(source: string, path: string, { output, run }: CommandContext): Promise<void> {
+  const { openDataset } = await import('../../self-study/dataset/open-dataset.js');
+  const { writeUpstreamDataset } = await import('../../self-study/dataset/write-upstream.js');
+  const conversations = await writeUpstreamDataset(path, await openDataset(source, run.signal), run.signal);
+  output.result({ path, conversations }, () => `${path}: ${conversations} conversations`);
 }
 
 async function exportCheckpoint(file: string, path: string, baseModel: string, { output, run }: CommandContext): Promise<void> {
