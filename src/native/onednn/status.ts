@@ -10,10 +10,15 @@ const STATUS_NAMES = [
   'runtime error',
 ];
 
-/** Throws `ENGINE_FAILURE` for a status other than success. */
+const OUT_OF_MEMORY = 1;
+
+/** Throws `OUT_OF_MEMORY`, and `ENGINE_FAILURE` for any other status than success. */
 export function requireSuccess(status: number, call: string): void {
   if (status === 0) return;
-  throw new CartridgesError('ENGINE_FAILURE', `oneDNN: ${call} failed: ${STATUS_NAMES[status] ?? `status ${status}`}`);
+  throw new CartridgesError(
+    status === OUT_OF_MEMORY ? 'OUT_OF_MEMORY' : 'ENGINE_FAILURE',
+    `oneDNN: ${call} failed: ${STATUS_NAMES[status] ?? `status ${status}`}`,
+  );
 }
 
 type Creator<Arguments extends unknown[]> = (result: [unknown], ...args: Arguments) => number;

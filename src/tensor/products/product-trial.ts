@@ -37,8 +37,6 @@ const CHECKED_OUTPUTS = 4;
 /** A linear layer of random weights by one provider, ready to be measured. */
 export class ProductTrial {
   readonly #candidate: ProductCandidate;
-  readonly #thread: GgmlThread;
-  readonly #memory: NativeMemory;
   readonly #products: Products;
   readonly #forward: LinearKernel;
   readonly #backward: LinearKernel;
@@ -46,28 +44,27 @@ export class ProductTrial {
   readonly #x: bigint;
   readonly #result: bigint;
   readonly #operations: number;
+  /** Frees what the trial holds, what was made last first. */
+  readonly #releases: (() => void)[] = [];
   #bestMilliseconds = Number.POSITIVE_INFINITY;
 
   /** Throws `ENGINE_FAILURE` when the provider cannot multiply this type, does it in reference code, or gets it wrong. */
   constructor(engine: Engine, candidate: ProductCandidate, inputs: number, outputs: number) {
-    const { ggml } = engine;
-    const backend = createBackend(engine, chooseDevice(engine, 'cpu'), 1);
     const tokens = Math.min(512, Math.max(16, Math.round(MEASURED_OPERATIONS / (2 * inputs * outputs))));
-    const largest = Math.max(inputs, outputs);
-    const counts = { weights: inputs * outputs, activations: tokens * largest };
-    this.#candidate = candidate;
-    this.#memory = new NativeMemory(ggml, backend, 4 * (counts.weights + 3 * counts.activations), 'a measurement');
-    this.#thread = { ggml, backend, buffer: this.#memory.buffer };
-    const weight = this.#memory.address;
-    // A measurement reads the same values in both directions: their order does not change the speed.
-    this.#weight = { address: weight, transposedAddress: weight };
-    this.#x = weight + BigInt(4 * counts.weights);
-    this.#result = this.#x + BigInt(4 * counts.activations);
-    this.#operations = 4 * inputs * outputs * tokens;
+    const counts = { weights: inputs * outputs, activations: tokens * Math.max(inputs, outputs) };
     const type = WEIGHT_TYPES[candidate.weightType];
     const shape = { inputs, outputs, type, transposedType: type };
-    this.#products = openProducts(candidate.products, this.#thread);
+    this.#candidate = candidate;
+    this.#operations = 4 * inputs * outputs * tokens;
     try {
+      const thread = this.#openThread(engine, 4 * (counts.weights + 3 * counts.activations));
+      const weight = thread.address;
+      // A measurement reads the same values in both directions: their order does not change the speed.
+      this.#weight = { address: weight, transposedAddress: weight };
+      this.#x = weight + BigInt(4 * counts.weights);
+      this.#result = this.#x + BigInt(4 * counts.activations);
+      this.#products = openProducts(candidate.products, thread);
+      this.#releases.push(() => this.#products.dispose());
       this.#forward = this.#products.linear(shape, tokens);
       this.#backward = this.#products.linearBackward(shape, tokens);
       this.#refuseReferenceCode();
@@ -93,9 +90,17 @@ export class ProductTrial {
   }
 
   dispose(): void {
-    this.#products.dispose();
-    this.#memory.dispose();
-    this.#thread.ggml.ggml_backend_free(this.#thread.backend);
+    for (const release of this.#releases.splice(0).reverse()) release();
+  }
+
+  /** A backend with one thread, and memory of its own. */
+  #openThread(engine: Engine, bytes: number): GgmlThread & { address: bigint } {
+    const { ggml } = engine;
+    const backend = createBackend(engine, chooseDevice(engine, 'cpu'), 1);
+    this.#releases.push(() => ggml.ggml_backend_free(backend));
+    const memory = new NativeMemory(ggml, backend, bytes, 'a measurement');
+    this.#releases.push(() => memory.dispose());
+    return { ggml, backend, buffer: memory.buffer, address: memory.address };
   }
 
   #refuseReferenceCode(): void {

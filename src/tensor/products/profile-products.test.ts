@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadEngine } from '../../native/engine.js';
-import { findOneDnn } from '../../native/onednn/library.js';
+import { findOneDnn, type OneDnnLibrary } from '../../native/onednn/library.js';
 import { profileProducts } from './profile-products.js';
 
 test('measures every provider on one core, and keeps the measurement', async () => {
@@ -22,4 +22,24 @@ test('measures every provider on one core, and keeps the measurement', async () 
   expect(await profileProducts(loadEngine(), { inputs: 65, outputs: 97, cachePath })).toEqual(profile);
   expect(Object.keys(JSON.parse(await readFile(cachePath, 'utf8')))).toHaveLength(1);
   await rm(folder, { recursive: true });
+});
+
+test('what fails is told and not kept: the next start tries again', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'products-'));
+  const cachePath = join(folder, 'products.json');
+  const library = { path: '/nowhere/libdnnl.so.3', version: '3.2.0' } as OneDnnLibrary;
+  const failing = { inputs: 65, outputs: 97, cachePath, search: { state: 'found', library } as const };
+  const profile = await profileProducts(loadEngine(), failing);
+  expect(profile.problem).toContain('shared library');
+  expect(profile.measured.map(({ weightType }) => weightType)).toEqual(['f32', 'f16', 'bf16']);
+  await expect(readFile(cachePath)).rejects.toMatchObject({ code: 'ENOENT' });
+  await rm(folder, { recursive: true });
+});
+
+test('a failure of ggml is not told as one of oneDNN', async () => {
+  const engine = loadEngine();
+  const allocate = (() => null) as unknown as typeof engine.ggml.ggml_backend_alloc_buffer;
+  const withoutMemory = { ...engine, ggml: { ...engine.ggml, ggml_backend_alloc_buffer: allocate } };
+  const profile = await profileProducts(withoutMemory, { inputs: 65, outputs: 97, search: { state: 'missing' } });
+  expect(profile).toEqual({ oneDnn: undefined, problem: undefined, measured: [] });
 });

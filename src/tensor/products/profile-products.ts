@@ -1,6 +1,7 @@
 import { cpus } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
-import { keptOr } from '../../core/json-cache.js';
+import { CartridgesError } from '../../core/errors.js';
+import { keep, readKept } from '../../core/json-cache.js';
 import { ENGINE_VERSION, type Engine } from '../../native/engine.js';
 import { findOneDnn, type OneDnnSearch } from '../../native/onednn/library.js';
 import { type ProductCandidate, type ProductsSpeed, ProductTrial, type WeightTypeName } from './product-trial.js';
@@ -19,6 +20,8 @@ export interface ProductsProfileOptions {
   outputs: number;
   /** JSON file that keeps the measurement; without it every start measures. */
   cachePath?: string;
+  /** What a search for oneDNN found; by default it is looked for. */
+  search?: OneDnnSearch;
 }
 
 const ROUNDS = 5;
@@ -27,13 +30,20 @@ const LARGEST_EXTENT = 2_048;
 
 /**
  * Measures what the providers of products reach on one core with a matrix of this size. The measurement is kept by processor
- * and versions. oneDNN is left out, and `problem` says why, when its products are wrong or run in reference code.
+ * and versions, unless something failed that may work the next time. oneDNN is left out, and `problem` says why, when its products
+ * are wrong or run in reference code.
+ *
+ * Frozen matrices alone are measured: they are most of a step, and the providers' attention differs more in the same direction
+ * (SmolLM2's tile of 192 queries and 512 keys, both directions, on an AVX2 core: oneDNN 66 GFLOPS, ggml 19).
  */
 export async function profileProducts(engine: Engine, options: ProductsProfileOptions): Promise<ProductsProfile> {
-  const search = findOneDnn();
-  const { inputs, outputs, cachePath } = options;
+  const { inputs, outputs, cachePath, search = findOneDnn() } = options;
   const key = [cpus()[0]?.model, ENGINE_VERSION.ggml, describeSearch(search), inputs, outputs].join('|');
-  return keptOr(cachePath, key, () => measureProducts(engine, search, inputs, outputs));
+  const kept = cachePath === undefined ? undefined : await readKept(cachePath, key);
+  if (kept) return kept as ProductsProfile;
+  const { profile, isLasting } = await measureProducts(engine, search, inputs, outputs);
+  if (cachePath !== undefined && isLasting) await keep(cachePath, key, profile);
+  return profile;
 }
 
 function describeSearch(search: OneDnnSearch): string {
@@ -54,25 +64,33 @@ function candidates(search: OneDnnSearch): ProductCandidate[] {
   return [...byOneDnn('f32'), byGgml('f32'), byGgml('f16'), ...byOneDnn('bf16'), byGgml('bf16')];
 }
 
-async function measureProducts(engine: Engine, search: OneDnnSearch, inputs: number, outputs: number): Promise<ProductsProfile> {
+async function measureProducts(engine: Engine, search: OneDnnSearch, inputs: number, outputs: number) {
   let problem = search.state === 'unusable' ? search.problem : undefined;
+  let isLasting = true;
   const trials: ProductTrial[] = [];
   for (const candidate of candidates(search)) {
     try {
       trials.push(new ProductTrial(engine, candidate, Math.min(inputs, LARGEST_EXTENT), Math.min(outputs, LARGEST_EXTENT)));
     } catch (error) {
       // A processor without bf16 is no problem of the library.
-      if (candidate.weightType === 'f32') problem = (error as Error).message;
+      const isProblem = candidate.products.provider === 'oneDNN' && candidate.weightType === 'f32';
+      if (isProblem) problem = (error as Error).message;
+      isLasting &&= !isProblem && error instanceof CartridgesError && error.code === 'ENGINE_FAILURE';
     }
   }
-  // In turns: a moment that another program takes falls on all of them.
+  await measureInTurns(trials);
+  const measured = trials.map((trial) => trial.speed);
+  for (const trial of trials) trial.dispose();
+  const oneDnn = search.state === 'found' ? search.library.version : undefined;
+  return { profile: { oneDnn, problem, measured }, isLasting };
+}
+
+/** In turns: a moment that another program takes falls on all of them. */
+async function measureInTurns(trials: readonly ProductTrial[]): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) {
     for (const trial of trials) {
       trial.measure();
       await setImmediate();
     }
   }
-  const measured = trials.map((trial) => trial.speed);
-  for (const trial of trials) trial.dispose();
-  return { oneDnn: search.state === 'found' ? search.library.version : undefined, problem, measured };
 }
