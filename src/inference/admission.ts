@@ -34,6 +34,10 @@ export class Admission {
     return [...this.#line].filter(({ isRequest }) => isRequest).length;
   }
 
+  requestsOf(scope: string): number {
+    return this.#line.of(scope).filter(({ isRequest }) => isRequest).length;
+  }
+
   add(entry: WaitingEntry): void {
     this.#line.add(entry);
   }

@@ -164,6 +164,11 @@ export class InferenceEngine {
     return { cells: this.contextTokens, ...this.#scheduler.usage };
   }
 
+  /** Requests of a scope that wait for their turn. */
+  waitingOf(scope: string): number {
+    return this.#scheduler.waitingOf(scope);
+  }
+
   /** Why the engine could not be started anew after a failure; requests fail with this `ENGINE_DOWN` until it can. */
   get failure(): CartridgesError | undefined {
     return this.#scheduler.failure;

@@ -114,6 +114,11 @@ export class Scheduler {
     return { ...usage, ...storedTurns, running, waiting, residentCartridges, decodeSeconds: this.#decodeMs / 1000 };
   }
 
+  /** Requests of a scope that wait. */
+  waitingOf(scope: string): number {
+    return this.#waiting.requestsOf(scope);
+  }
+
   /** Why the context could not be made anew after a failed decode (`ENGINE_DOWN`); undefined when it could, or never had to. */
   get failure(): CartridgesError | undefined {
     return this.#failure;

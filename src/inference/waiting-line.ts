@@ -13,6 +13,10 @@ export class WaitingLine<T extends Waiting> {
     return this.#size;
   }
 
+  of(scope: string): readonly T[] {
+    return this.#scopes.get(scope) ?? [];
+  }
+
   add(entry: T): void {
     const line = this.#scopes.get(entry.scope);
     if (line) line.push(entry);

@@ -76,11 +76,10 @@ function createRoutes() {
 }
 
 function createTestApp(parts: Partial<AppParts> = {}) {
-  const admission = new Admission(
-    { maxRequests: 1, queueSize: 0, concurrencyOf: () => 9 },
-    new TokenRates(() => undefined),
-    () => 0,
-  );
+  const admission = new Admission({ maxRequests: 1, queueSize: 0, concurrencyOf: () => 9 }, new TokenRates(() => undefined), {
+    all: () => 0,
+    of: () => 0,
+  });
   return createApp({
     routes: [createRoutes()],
     answeringPaths: ['/stream', '/wait'],

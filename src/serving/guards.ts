@@ -23,7 +23,8 @@ export function createGuards(serving: Settings['serving'], keys: KeyRing | undef
   // Without keys all share one scope: the queue alone bounds them.
   const concurrencyOf = (scope: string) =>
     keys ? (keys.limitsOf(scope)?.concurrency ?? keyConcurrency) : Number.POSITIVE_INFINITY;
-  const admission = new Admission({ maxRequests, queueSize, concurrencyOf }, rates, () => engine.usage.waiting);
+  const queue = { all: () => engine.usage.waiting, of: (scope: string) => engine.waitingOf(scope) };
+  const admission = new Admission({ maxRequests, queueSize, concurrencyOf }, rates, queue);
   const metrics = new ServerMetrics(() => engine.usage);
   return { rates, admission, metrics, meter: new AnswerMeter(metrics, rates), lifetimes: new RequestLifetimes() };
 }

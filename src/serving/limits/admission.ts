@@ -11,6 +11,12 @@ export interface AdmissionLimits {
   concurrencyOf(scope: string): number;
 }
 
+/** What waits in the engine: one request of the API may be many there. */
+export interface EngineQueue {
+  all(): number;
+  of(scope: string): number;
+}
+
 /** Longest that a client is told to wait: the guess is rough, and a queue may empty at once. */
 const MAX_RETRY_SECONDS = 30;
 /** Weight of the newest answer in the mean time of an answer. */
@@ -20,21 +26,20 @@ const NEWEST_WEIGHT = 0.2;
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #rates: TokenRates;
-  readonly #engineWaiting: () => number;
+  readonly #engine: EngineQueue;
   readonly #ofScope = new Map<string, number>();
   #taken = 0;
   #meanSeconds = 1;
 
-  /** @param engineWaiting  Requests that wait in the engine: one request of the API may be many there. */
-  constructor(limits: AdmissionLimits, rates: TokenRates, engineWaiting: () => number) {
+  constructor(limits: AdmissionLimits, rates: TokenRates, engine: EngineQueue) {
     this.#limits = limits;
     this.#rates = rates;
-    this.#engineWaiting = engineWaiting;
+    this.#engine = engine;
   }
 
   /** Takes a request, or throws 429 with the time after which a further try makes sense. Call what is returned at its end. */
   take({ scope }: Caller): () => void {
-    this.#checkQueue();
+    this.#checkQueue(scope);
     this.#checkConcurrency(scope);
     this.#rates.check(scope);
     const started = performance.now();
@@ -45,10 +50,13 @@ export class Admission {
     };
   }
 
-  #checkQueue(): void {
+  /** Where the engine's queue is full, a scope that has not its even share of it is taken all the same: others have filled it. */
+  #checkQueue(scope: string): void {
     const { maxRequests, queueSize } = this.#limits;
-    const engineWaiting = this.#engineWaiting();
-    if (this.#taken < maxRequests + queueSize && engineWaiting <= queueSize) return;
+    const engineWaiting = this.#engine.all();
+    const others = this.#ofScope.size - (this.#ofScope.has(scope) ? 1 : 0);
+    const hasTurn = engineWaiting <= queueSize || this.#engine.of(scope) < queueSize / (others + 1);
+    if (this.#taken < maxRequests + queueSize && hasTurn) return;
     const ahead = Math.max(this.#taken, maxRequests + engineWaiting);
     throw new RequestError(429, 'too many requests wait, more are not taken now', {
       retryAfterSeconds: this.#secondsFor(ahead / maxRequests),
