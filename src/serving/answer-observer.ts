@@ -9,10 +9,10 @@ export interface AnswerUsage {
   completionTokens: number;
 }
 
-/** Follows one answer; every call is made at the moment that it reports. */
+/** Follows one answer of one or more choices; every call is made at the moment that it reports. */
 export interface AnswerTrace {
-  /** A new token came; the first call is the time to first token. */
-  token(): void;
+  /** A new token of a choice came; the first call is the time to first token. */
+  token(choice: number): void;
   finished(usage: AnswerUsage): void;
   /** It was refused, failed, or nobody waits for it any more (`CANCELLED`). */
   failed(error: CartridgesError, usage: AnswerUsage): void;

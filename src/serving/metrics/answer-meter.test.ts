@@ -36,7 +36,7 @@ test('an answer is measured from its begin to its last token, and charged to its
   const trace = meter.began(ana);
   for (const wait of [300, 20, 30]) {
     now += wait;
-    trace.token();
+    trace.token(0);
   }
   trace.finished({ promptTokens: 50, cachedTokens: 8, completionTokens: 3 });
   expect(await readValue(metrics, 'time_to_first_token_seconds_sum')).toBeCloseTo(0.3);
@@ -52,6 +52,22 @@ test('an answer is measured from its begin to its last token, and charged to its
   expect(() => rates.check('ana')).toThrow(expect.objectContaining({ status: 429 }));
   expect(await readValue(metrics, 'answers_total{outcome="finished"}')).toBe(1);
   expect(await readValue(metrics, 'answers_total{outcome="cancelled"}')).toBe(1);
+});
+
+test('the choices of an answer are measured each for itself', async () => {
+  let now = 0;
+  const metrics = new ServerMetrics(() => usage);
+  const trace = new AnswerMeter(metrics, new TokenRates(() => undefined), () => now).began(ana);
+  for (const at of [100, 150, 200]) {
+    now = at;
+    for (const choice of [0, 1, 2, 3]) trace.token(choice);
+  }
+  trace.finished({ promptTokens: 5, cachedTokens: 0, completionTokens: 12 });
+  expect(await readValue(metrics, 'time_to_first_token_seconds_count')).toBe(1);
+  expect(await readValue(metrics, 'inter_token_seconds_count')).toBe(8);
+  expect(await readValue(metrics, 'inter_token_seconds_sum')).toBeCloseTo(0.4);
+  expect(await readValue(metrics, 'answer_tokens_per_second_count')).toBe(4);
+  expect(await readValue(metrics, 'answer_tokens_per_second_sum')).toBeCloseTo(4 * 20);
 });
 
 test('the cells of all owners are the cells of the engine', async () => {

@@ -4,6 +4,13 @@ import type { Caller } from '../caller.js';
 import type { TokenRates } from '../limits/token-rates.js';
 import type { ServerMetrics } from './server-metrics.js';
 
+/** When the tokens of one choice came, in milliseconds. */
+interface ChoiceTimes {
+  firstAt: number;
+  lastAt: number;
+  tokens: number;
+}
+
 /** Measures answers for the metrics, and counts their tokens against the rates of their keys. */
 export class AnswerMeter implements AnswerObserver {
   readonly #metrics: ServerMetrics;
@@ -19,25 +26,25 @@ export class AnswerMeter implements AnswerObserver {
 
   began({ scope }: Caller): AnswerTrace {
     const started = this.#now();
-    let firstAt: number | undefined;
-    let lastAt = started;
+    const choices = new Map<number, ChoiceTimes>();
     const over = (outcome: string, usage: AnswerUsage) => {
       this.#metrics.answers.inc({ outcome });
       this.#count(usage);
       this.#rates.charge(scope, usage.promptTokens + usage.completionTokens);
     };
     return {
-      token: () => {
+      token: (choice) => {
         const now = this.#now();
-        const { timeToFirstToken, timeBetweenTokens } = this.#metrics;
-        (firstAt === undefined ? timeToFirstToken : timeBetweenTokens).observe((now - lastAt) / 1000);
-        firstAt ??= now;
-        lastAt = now;
+        const times = choices.get(choice);
+        if (times) this.#metrics.timeBetweenTokens.observe((now - times.lastAt) / 1000);
+        else if (choices.size === 0) this.#metrics.timeToFirstToken.observe((now - started) / 1000);
+        choices.set(choice, { firstAt: times?.firstAt ?? now, lastAt: now, tokens: (times?.tokens ?? 0) + 1 });
       },
       finished: (usage) => {
         over('finished', usage);
-        const seconds = (lastAt - (firstAt ?? lastAt)) / 1000;
-        if (seconds > 0) this.#metrics.tokensPerSecond.observe((usage.completionTokens - 1) / seconds);
+        for (const { firstAt, lastAt, tokens } of choices.values()) {
+          if (lastAt > firstAt) this.#metrics.tokensPerSecond.observe(((tokens - 1) * 1000) / (lastAt - firstAt));
+        }
       },
       failed: (error, usage) => over(outcomeOf(error), usage),
     };

@@ -163,7 +163,7 @@ export class Answer {
     for await (const generated of tokens) {
       this.#controller.signal.throwIfAborted();
       this.#completionTokens++;
-      this.#trace.token();
+      this.#trace.token(choice);
       const reused = generated.usage?.cachedPromptTokens;
       if (reused !== undefined) cached[prompt] = Math.min(cached[prompt] ?? reused, reused);
       this.#queue.push({ choice, generated });
