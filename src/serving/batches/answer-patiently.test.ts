@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { CartridgesError } from '../../core/errors.js';
+import { toErrorBody } from '../error-response.js';
 import { answerPatiently } from './answer-patiently.js';
 
 const policy = { attempts: 3, delayMs: 1 };
@@ -16,6 +18,26 @@ describe('answerPatiently', () => {
     let asked = 0;
     const answer = await answerPatiently(async () => ({ status: 429, body: ++asked }), { policy, signal: NEVER, warn });
     expect(answer).toEqual({ status: 429, body: 3 });
+  });
+
+  it('asks again when the engine failed, and not when the server has a fault', async () => {
+    const failures = [toErrorBody(new CartridgesError('ENGINE_FAILURE', 'no')), toErrorBody(new Error('a fault'))];
+    const asked: unknown[] = [];
+    const ask = async () => {
+      const body = failures[Math.min(asked.length, 1)];
+      asked.push(body);
+      return { status: 500, body };
+    };
+    expect(await answerPatiently(ask, { policy, signal: NEVER, warn })).toEqual({ status: 500, body: failures[1] });
+    expect(asked).toEqual(failures);
+  });
+
+  it('gives up a request with which the engine fails again and again', async () => {
+    let asked = 0;
+    const body = toErrorBody(new CartridgesError('ENGINE_FAILURE', 'no'));
+    const ask = async () => ({ status: 500, body, asked: ++asked });
+    await answerPatiently(ask, { policy: { attempts: 9, delayMs: 1 }, signal: NEVER, warn });
+    expect(asked).toBe(3);
   });
 
   it('takes other refusals as they are', async () => {

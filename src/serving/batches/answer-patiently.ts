@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { throwIfAborted, toCartridgesError } from '../../core/errors.js';
 import { type RetryPolicy, TransientFailure, withRetries } from '../../core/retry.js';
 import type { DispatchedResponse } from '../dispatch.js';
@@ -10,6 +11,9 @@ export interface Patience {
   warn: (message: string) => void;
 }
 
+const MAX_ENGINE_FAILURES = 2;
+const ENGINE_FAILURE = z.object({ error: z.object({ code: z.literal('engine_failure') }) });
+
 class ServerBusy extends TransientFailure {
   readonly response: DispatchedResponse;
 
@@ -20,16 +24,20 @@ class ServerBusy extends TransientFailure {
 }
 
 /**
- * Asks again while the server is too busy (429 and 503), with pauses that double, and returns its last answer. Rejects with
+ * Asks again while the server is too busy (429 and 503), and a few times when its engine failed, with pauses that double, and returns its last answer. Rejects with
  * `CANCELLED` when the signal is aborted; any other failure is an answer too, with the status 500.
  */
 export async function answerPatiently(
   ask: () => Promise<DispatchedResponse>,
   { policy, signal, warn }: Patience,
 ): Promise<DispatchedResponse> {
+  let engineFailures = 0;
+  // A request that itself breaks the engine must not break the answers of others again and again.
+  const isWorthAsking = (response: DispatchedResponse) =>
+    isBusy(response) || (isEngineFailure(response) && ++engineFailures <= MAX_ENGINE_FAILURES);
   try {
     return await withRetries(
-      () => askOnce(ask, signal),
+      () => askOnce(ask, signal, isWorthAsking),
       { policy, signal, onRetry: () => {} },
       (failure) => failure,
     );
@@ -42,10 +50,23 @@ export async function answerPatiently(
 }
 
 /** What was broken off is no answer, whatever it looks like; one that was complete before is. */
-async function askOnce(ask: () => Promise<DispatchedResponse>, signal: AbortSignal): Promise<DispatchedResponse> {
+async function askOnce(
+  ask: () => Promise<DispatchedResponse>,
+  signal: AbortSignal,
+  isWorthAsking: (response: DispatchedResponse) => boolean,
+): Promise<DispatchedResponse> {
   throwIfAborted(signal);
   const response = await ask();
   if (response.status >= 400) throwIfAborted(signal);
-  if (response.status === 429 || response.status === 503) throw new ServerBusy(response);
+  if (isWorthAsking(response)) throw new ServerBusy(response);
   return response;
+}
+
+function isBusy({ status }: DispatchedResponse): boolean {
+  return status === 429 || status === 503;
+}
+
+/** The engine is made anew then: the same request may do better. */
+function isEngineFailure({ status, body }: DispatchedResponse): boolean {
+  return status === 500 && ENGINE_FAILURE.safeParse(body).success;
 }
