@@ -32,15 +32,16 @@ export function chooseCartridges(names: CartridgeNames, base: string): Cartridge
   const id = splitModelId(model, base);
   if (!id) throw notFound('model', model, 'model');
   const named = id.cartridge === undefined ? [] : [{ id: id.cartridge, source: 'local' as const, force_redownload: false }];
+  const [wanted, inBlocks] = [inOrder(field, names.order), inOrder(blocks, names.order)];
   const places = [
-    { param: blockParam, cartridges: blocks },
-    { param: 'cartridges', cartridges: field },
+    { param: blockParam, cartridges: inBlocks },
+    { param: 'cartridges', cartridges: wanted },
     { param: 'model', cartridges: named },
   ].filter(({ cartridges }) => cartridges.length > 0);
   const [chosen, ...others] = places;
   if (!chosen) return { references: [], model, param: 'model' };
   for (const other of others) checkAgreement(chosen, other);
-  return { references: inOrder(chosen.cartridges.map(toReference), names.order), model, param: chosen.param };
+  return { references: chosen.cartridges.map(toReference), model, param: chosen.param };
 }
 
 /**
@@ -72,8 +73,10 @@ interface Place {
 }
 
 function checkAgreement(chosen: Place, other: Place): void {
-  const ids = ({ cartridges }: Place) => JSON.stringify(cartridges.map(({ id }) => id));
-  if (ids(chosen) === ids(other)) return;
+  // The name of a model says an id and nothing else.
+  const describe = ({ cartridges }: Place) =>
+    JSON.stringify(cartridges.map((each) => (other.param === 'model' ? each.id : toReference(each))));
+  if (describe(chosen) === describe(other)) return;
   throw new RequestError(400, `${other.param} and ${chosen.param} name different cartridges`, {
     param: other.param,
     hint: 'name the cartridges in one place',
@@ -84,6 +87,6 @@ function toReference({ id, source, force_redownload }: CartridgeField): Cartridg
   return { id, source, forceRedownload: force_redownload };
 }
 
-function inOrder(references: CartridgeReference[], order: 'given' | 'sorted'): CartridgeReference[] {
-  return order === 'given' ? references : references.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+function inOrder(cartridges: readonly CartridgeField[], order: 'given' | 'sorted'): readonly CartridgeField[] {
+  return order === 'given' ? cartridges : [...cartridges].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
