@@ -8,6 +8,7 @@ const demand: MemoryDemand = {
   modelTokens: 4096,
   freeBytes: 1e9,
   hostFreeBytes: 8e9,
+  isCacheOnHost: false,
   cartridges: [],
   maxRequests: 8,
   requestTokens: 1024,
@@ -21,6 +22,7 @@ test('without a size there is room for as many usual requests as may run, and fo
     bytes: 8_704_000,
     cartridgeTokens: 500,
     keepsAllCartridges: true,
+    cartridgesAtOnce: 2,
     users: 8,
     storedTurnBytes: 1e9,
   });
@@ -35,7 +37,7 @@ test('memory bounds the cells and so the users', () => {
 test('cartridges that do not fit together take turns', () => {
   const plan = planMemory({ ...demand, contextTokens: 4096, cartridges: [cartridge(2000), cartridge(2000, 'b')] });
   expect(plan).toMatchObject({ keepsAllCartridges: false, cartridgeTokens: 2000, users: 2 });
-  expect(describePlan(plan)).toContain('take turns');
+  expect(describePlan(plan)).toContain('take turns in them, 1 at a time');
 });
 
 test.each<[string, Partial<MemoryDemand>, string, string]>([
@@ -43,6 +45,12 @@ test.each<[string, Partial<MemoryDemand>, string, string]>([
   ['too few cells', { contextTokens: 1024, cartridges: [cartridge(512)] }, 'INVALID_OPTION', 'they need 1536'],
   ['more cells than memory', { contextTokens: 1 << 20 }, 'OUT_OF_MEMORY', 'are free'],
   ['more finished turns than memory', { storedTurnBytes: 9e9 }, 'OUT_OF_MEMORY', '8.4 GiB, 7.5 GiB are free'],
+  [
+    'finished turns in the memory of the cache',
+    { storedTurnBytes: 7.995e9, isCacheOnHost: true },
+    'OUT_OF_MEMORY',
+    'beside the cache',
+  ],
   ['no memory at all', { freeBytes: 0 }, 'OUT_OF_MEMORY', 'are free'],
 ])('%s is refused', (_what, change, code, message) => {
   const error = (() => {
@@ -61,6 +69,7 @@ test('a plan is kept or refused, whatever is asked: it fits into memory and hold
     modelTokens: fc.integer({ min: 128, max: 1 << 17 }),
     freeBytes: fc.integer({ min: 0, max: 1e11 }),
     hostFreeBytes: fc.integer({ min: 0, max: 1e11 }),
+    isCacheOnHost: fc.boolean(),
     cartridges: fc.array(
       fc.integer({ min: 1, max: 1 << 13 }).map((tokens) => cartridge(tokens)),
       { maxLength: 5 },
@@ -74,7 +83,10 @@ test('a plan is kept or refused, whatever is asked: it fits into memory and hold
         const plan = planMemory({ ...asked, ...(contextTokens !== undefined && { contextTokens }) });
         const largest = Math.max(0, ...asked.cartridges.map(({ tokenCount }) => tokenCount));
         expect(plan.users).toBeGreaterThanOrEqual(1);
-        expect(plan.bytes).toBeLessThanOrEqual(asked.freeBytes);
+        expect(plan.bytes).toBeLessThanOrEqual(0.9 * asked.freeBytes);
+        expect(plan.storedTurnBytes + (asked.isCacheOnHost ? plan.bytes : 0)).toBeLessThanOrEqual(
+          Math.max(asked.hostFreeBytes, asked.isCacheOnHost ? plan.bytes : 0),
+        );
         expect(plan.contextTokens).toBeGreaterThan(largest);
         expect(plan.cartridgeTokens).toBeGreaterThanOrEqual(largest);
       } catch (thrown) {

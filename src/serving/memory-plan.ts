@@ -11,6 +11,8 @@ export interface MemoryDemand {
   freeBytes: number;
   /** Bytes that are free in the memory of the processors. */
   hostFreeBytes: number;
+  /** The cache lies in that memory too. */
+  isCacheOnHost: boolean;
   /** For rows of finished turns outside of the cache, where it was said. */
   storedTurnBytes?: number;
   /** Cartridges that were named at start. */
@@ -30,6 +32,8 @@ export interface MemoryPlan {
   /** Cells of the cartridges that stay in the cache: all that were named, or the largest when not all have room. */
   cartridgeTokens: number;
   keepsAllCartridges: boolean;
+  /** Named cartridges that have room at the same time, beside a usual request. */
+  cartridgesAtOnce: number;
   /** Usual requests that have room at the same time, at most as many as may run. */
   users: number;
   /** Most bytes of finished turns outside of the cache. */
@@ -46,6 +50,8 @@ const LONG_REQUEST_TOKENS = 8192;
 const MAX_CHOSEN_TOKENS = 1 << 18;
 /** Of the free memory; the rest is for computation and for everything else. */
 const MEMORY_SHARE = 0.5;
+/** Of the free memory, for cells that were asked for: a decode needs some besides. */
+const MOST_MEMORY_SHARE = 0.9;
 /** Of the free memory, for finished turns. */
 const STORED_TURN_SHARE = 1 / 8;
 const MAX_CHOSEN_STORED_BYTES = 2 ** 32;
@@ -65,14 +71,18 @@ export function planMemory(demand: MemoryDemand): MemoryPlan {
   const keepsAllCartridges = all + request <= contextTokens;
   const cartridgeTokens = keepsAllCartridges ? all : largest;
   const users = Math.min(maxRequests, Math.floor((contextTokens - cartridgeTokens) / request));
-  const storedTurnBytes = planStoredTurns(demand);
-  return { contextTokens, bytes: contextTokens * bytesPerToken, cartridgeTokens, keepsAllCartridges, users, storedTurnBytes };
+  const bytes = contextTokens * bytesPerToken;
+  const storedTurnBytes = planStoredTurns(demand, bytes);
+  const cartridgesAtOnce = countFitting(cartridges, contextTokens - request);
+  return { contextTokens, bytes, cartridgesAtOnce, cartridgeTokens, keepsAllCartridges, users, storedTurnBytes };
 }
 
 /** The plan in one line. */
 export function describePlan(plan: MemoryPlan): string {
-  const { contextTokens, bytes, cartridgeTokens, keepsAllCartridges, users, storedTurnBytes } = plan;
-  const kept = keepsAllCartridges ? `${cartridgeTokens} of them for named cartridges` : 'named cartridges take turns in them';
+  const { contextTokens, bytes, cartridgeTokens, keepsAllCartridges, cartridgesAtOnce, users, storedTurnBytes } = plan;
+  const kept = keepsAllCartridges
+    ? `${cartridgeTokens} of them for named cartridges`
+    : `named cartridges take turns in them, ${cartridgesAtOnce} at a time`;
   const room = `room for ${users} usual requests at a time`;
   return `cache of ${contextTokens} cells (${formatBytes(bytes)}); ${kept}; ${room}; up to ${formatBytes(storedTurnBytes)} for finished turns`;
 }
@@ -87,13 +97,24 @@ function checkCartridges({ cartridges, modelTokens }: MemoryDemand): void {
   );
 }
 
+/** How many go into so many cells, the small ones first. */
+function countFitting(cartridges: MemoryDemand['cartridges'], cells: number): number {
+  const sizes = cartridges.map(({ tokenCount }) => tokenCount).sort((a, b) => a - b);
+  let left = cells;
+  const tooMany = sizes.findIndex((size) => {
+    left -= size;
+    return left < 0;
+  });
+  return tooMany === -1 ? sizes.length : tooMany;
+}
+
 function chooseCells({ modelTokens, maxRequests, bytesPerToken, freeBytes }: MemoryDemand, all: number, request: number): number {
   const wanted = all + Math.max(maxRequests * request, Math.min(modelTokens, LONG_REQUEST_TOKENS));
   return Math.min(wanted, MAX_CHOSEN_TOKENS, affordableCells(bytesPerToken, freeBytes));
 }
 
 function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, needed: number): void {
-  const affordable = affordableCells(bytesPerToken, freeBytes / MEMORY_SHARE);
+  const affordable = affordableCells(bytesPerToken, freeBytes * (MOST_MEMORY_SHARE / MEMORY_SHARE));
   if (cells > affordable || needed > affordable) {
     const bytes = Math.max(cells, needed) * bytesPerToken;
     throw new CartridgesError('OUT_OF_MEMORY', `the cache needs ${formatBytes(bytes)}, ${formatBytes(freeBytes)} are free`, {
@@ -108,13 +129,14 @@ function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, n
   );
 }
 
-function planStoredTurns({ storedTurnBytes, hostFreeBytes }: MemoryDemand): number {
-  const chosen = Math.min(MAX_CHOSEN_STORED_BYTES, Math.floor(hostFreeBytes * STORED_TURN_SHARE));
+function planStoredTurns({ storedTurnBytes, hostFreeBytes, isCacheOnHost }: MemoryDemand, cacheBytes: number): number {
+  const leftBytes = Math.max(0, hostFreeBytes - (isCacheOnHost ? cacheBytes : 0));
+  const chosen = Math.min(MAX_CHOSEN_STORED_BYTES, Math.floor(leftBytes * STORED_TURN_SHARE));
   const bytes = storedTurnBytes ?? chosen;
-  if (bytes <= hostFreeBytes) return bytes;
+  if (bytes <= leftBytes) return bytes;
   throw new CartridgesError(
     'OUT_OF_MEMORY',
-    `finished turns may take ${formatBytes(bytes)}, ${formatBytes(hostFreeBytes)} are free`,
+    `finished turns may take ${formatBytes(bytes)}, ${formatBytes(leftBytes)} are free beside the cache`,
     { hint: `set serving.storedTurnBytes to ${chosen} or less` },
   );
 }

@@ -49,12 +49,14 @@ function readCartridges(files: ReadonlyMap<string, string>): Promise<{ id: strin
 }
 
 /** The weights are mapped from their file: their memory counts as free until they are used. */
-function memoryOf({ config, languageModel, gguf, tuning }: ModelSession) {
-  const free = languageModel.usesGpu ? languageModel.device.memoryFree : process.availableMemory();
+function memoryOf({ config, languageModel, tuning }: ModelSession) {
+  const { usesGpu, device, byteLength } = languageModel;
+  const hostFreeBytes = Math.max(0, process.availableMemory() - byteLength);
   return {
     bytesPerToken: kvBytesPerToken(languageModel.shape, tuning?.cacheType),
     modelTokens: config.contextLength,
-    freeBytes: Math.max(0, free - gguf.fileSize),
-    hostFreeBytes: process.availableMemory(),
+    freeBytes: usesGpu ? Math.max(0, device.memoryFree - byteLength) : hostFreeBytes,
+    hostFreeBytes,
+    isCacheOnHost: !usesGpu,
   };
 }
