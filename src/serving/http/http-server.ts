@@ -12,6 +12,8 @@ export interface HttpServerOptions {
   /** 0 takes a free one. */
   port: number;
   maxConnections: number;
+  /** Longest time of a request; a connection on which nothing moves for longer is dropped, also while its answer waits to be read. */
+  requestSeconds: number;
   /** Longest time in which an upload must have come. */
   uploadSeconds: number;
   /** How long a connection without a request is kept. */
@@ -20,6 +22,8 @@ export interface HttpServerOptions {
 
 /** Longest time for the head of a request, so that slow senders do not hold connections. */
 const HEADERS_MS = 10_000;
+/** For the request's own time limit to be answered first. */
+const STALL_GRACE_MS = 1000;
 /** How often timeouts of connections are looked at. */
 const CHECK_MS = 1000;
 /** Between two looks for connections that have become idle while the server stops. */
@@ -58,6 +62,8 @@ export class HttpServer {
     };
     const server = createServer(timeouts, listener);
     server.maxConnections = limits.maxConnections;
+    // A whole answer or a file that nobody reads would else be held for ever; a stream has a shorter patience of its own.
+    server.setTimeout(limits.requestSeconds * 1000 + STALL_GRACE_MS);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => reject(cannotListen(error, host, port)));
       server.listen(port, host, resolve);

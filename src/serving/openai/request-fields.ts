@@ -59,7 +59,9 @@ function samplingFields(limits: AnswerLimits) {
       .min(-MAX_SEED)
       .max(MAX_SEED)
       .nullish()
-      .describe('The same request with the same seed gives the same answers. Without one it is drawn at random.'),
+      .describe(
+        'The same request with the same seed draws the same random numbers; rounding in another batch may still change the text. Without one it is drawn at random.',
+      ),
     temperature: optional(z.number().min(0).max(2), 1).describe('0 always takes the most probable token.'),
     top_p: optional(z.number().min(0).max(1), 1).describe('Keep the most probable tokens up to this mass.'),
     top_k: optional(z.int().min(0), 0).describe('Keep so many of the most probable tokens; 0 keeps all.'),
