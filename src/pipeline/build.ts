@@ -10,9 +10,11 @@ import type { SynthesisReport } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
-import { affordableConversations, planSynthesis, planTokenCount, type SynthesisPlan } from './plan.js';
+import { affordableConversations, planSynthesis, planTokenCount, type SynthesisPlan, synthesisShare } from './plan.js';
 import type { Settings } from './settings.js';
-import { synthesizeDataset } from './synthesize.js';
+import { type SynthesizeDatasetOptions, synthesizeDataset } from './synthesize.js';
+import { TimeLimit } from './time-limit.js';
+import { synthesizeWithin } from './timed-synthesis.js';
 import { measureTraining, type TrainCartridgeOptions, type TrainedCartridge, trainCartridge } from './train.js';
 
 export interface BuildOptions extends RunOptions {
@@ -21,6 +23,11 @@ export interface BuildOptions extends RunOptions {
   settings: Settings;
   /** The cartridge is written here. */
   output: string;
+  /**
+   * When the time limit began, as `performance.now()` gave it: what was loaded before this call counts then too. The call itself
+   * by default.
+   */
+  startedAt?: number;
 }
 
 /** What `cartridges build --json` prints. */
@@ -43,9 +50,6 @@ export interface Build {
   cartridge: Cartridge;
 }
 
-/** Kept back for loading, writing and the end of the last step. */
-const RESERVE_SHARE = 0.05;
-
 /**
  * From a corpus to a cartridge file: self-study, distillation, writing. The work lies in a run folder whose name follows from
  * everything that the result depends on, so the same call continues what an interrupted one has finished.
@@ -57,17 +61,17 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
     ...(options.onProgress && { onProgress: options.onProgress }),
     ...(options.signal && { signal: options.signal }),
   };
-  const started = performance.now();
-  const secondsSince = (time: number) => (performance.now() - time) / 1000;
+  const { startedAt = performance.now() } = options;
+  const limit = timeLimit(settings, startedAt);
   await assertWritable(output);
   await prepareInitialRows(session, corpus.text, settings, settings.training.tokens);
   const folder = runFolder(options);
   await mkdir(folder, { recursive: true });
-  const budget = settings.minutes === undefined ? undefined : settings.minutes * 60 * (1 - RESERVE_SHARE);
+  const dataset = join(folder, 'dataset');
 
-  const plan = await fitSynthesis({ ...options, settings }, folder, budget);
+  const plan = await fitSynthesis({ ...options, settings }, folder, limit);
   const synthesisStarted = performance.now();
-  await synthesizeDataset({ session, corpus, settings, folder: join(folder, 'dataset'), plan, ...run });
+  await makeConversations({ session, corpus, settings, folder: dataset, plan, ...run }, folder, limit);
   const synthesize = secondsSince(synthesisStarted);
 
   const trainingStarted = performance.now();
@@ -75,13 +79,13 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
     session,
     corpus,
     settings,
-    dataset: join(folder, 'dataset'),
+    dataset,
     folder: join(folder, 'training'),
     resume: true,
-    ...(budget !== undefined && { maxSeconds: Math.max(1, budget - secondsSince(started)) }),
+    ...trainingLimit(limit),
     ...run,
   });
-  const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(started) };
+  const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(startedAt) };
   return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
 }
 
@@ -96,13 +100,27 @@ export interface TrainAndWriteOptions extends BuildOptions {
 export async function trainAndWrite(options: TrainAndWriteOptions): Promise<BuildResult> {
   const { output } = options;
   const settings = withTokenCount(options);
-  const started = performance.now();
+  const { startedAt = performance.now() } = options;
   await assertWritable(output);
   const folder = join(settings.outputFolder, basename(output).replace(/\.safetensors$/, ''));
-  const maxSeconds = settings.minutes === undefined ? {} : { maxSeconds: settings.minutes * 60 };
+  const trainingStarted = performance.now();
+  const maxSeconds = trainingLimit(timeLimit(settings, startedAt));
   const trained = await trainToFile(output, { ...options, settings, folder, ...maxSeconds });
-  const train = (performance.now() - started) / 1000;
-  return toResult(output, trained, { synthesize: 0, train, total: train });
+  const seconds = { synthesize: 0, train: secondsSince(trainingStarted), total: secondsSince(startedAt) };
+  return toResult(output, trained, seconds);
+}
+
+function secondsSince(time: number): number {
+  return (performance.now() - time) / 1000;
+}
+
+function timeLimit({ minutes }: Settings, startedAt: number): TimeLimit | undefined {
+  return minutes === undefined ? undefined : new TimeLimit(minutes, startedAt);
+}
+
+/** Even when nothing is left a step is made: without one there is no cartridge. */
+function trainingLimit(limit: TimeLimit | undefined): { maxSeconds?: number } {
+  return limit === undefined ? {} : { maxSeconds: Math.max(1, limit.secondsLeft) };
 }
 
 /** The settings with the number of rows that text and model come to, so that no later stage has to find it again. */
@@ -146,20 +164,44 @@ function runFolder({ session, corpus, settings, output }: BuildOptions): string 
   return join(outputFolder, `${basename(output).replace(/\.safetensors$/, '')}-${identity.slice(0, 10)}`);
 }
 
+/** What the run folder keeps of self-study under a time limit. */
+interface FittedSynthesis extends SynthesisPlan {
+  /** Of the time, what self-study may take. */
+  timeShare?: number;
+  /** Conversations after which its time was over: the dataset is what there is, in a continued build too. */
+  stoppedAt?: number;
+}
+
+const planPath = (folder: string) => join(folder, 'plan.json');
+
+/** Self-study, which ends with the group in which its share of the time is over. */
+async function makeConversations(
+  options: SynthesizeDatasetOptions & { plan: FittedSynthesis },
+  folder: string,
+  limit: TimeLimit | undefined,
+): Promise<void> {
+  const { plan } = options;
+  if (plan.stoppedAt !== undefined) return;
+  if (limit === undefined || plan.timeShare === undefined) {
+    await synthesizeDataset(options);
+    return;
+  }
+  const { attempted } = await synthesizeWithin(limit.secondsLeft * plan.timeShare, options);
+  if (attempted < plan.conversations) await writeJsonAtomic(planPath(folder), { ...plan, stoppedAt: attempted });
+}
+
 /**
  * With a time limit the number of conversations must follow from the machine's speed: one group is made and timed, and a few packs
  * of it are trained on. The number is kept in the run folder, so that a continued build plans the same.
  */
-async function fitSynthesis(options: BuildOptions, folder: string, budget: number | undefined): Promise<SynthesisPlan> {
+async function fitSynthesis(options: BuildOptions, folder: string, limit: TimeLimit | undefined): Promise<FittedSynthesis> {
   const { session, corpus, settings } = options;
   const plan = planSynthesis(corpus.tokens, settings, session.recommendations);
   const { concurrency } = settings.synthesis;
   // A group is the least that can be made, so there is nothing to fit.
-  if (budget === undefined || plan.conversations <= concurrency) return plan;
-  const path = join(folder, 'plan.json');
-  const kept = await readFile(path, 'utf8').catch(() => undefined);
+  if (limit === undefined || plan.conversations <= concurrency) return plan;
+  const kept = await readFile(planPath(folder), 'utf8').catch(() => undefined);
   if (kept !== undefined) return JSON.parse(kept);
-  const started = performance.now();
   const probeFolder = join(folder, 'speed-probe');
   // A probe that an interrupted call has finished would take no time at all.
   await rm(probeFolder, { recursive: true, force: true });
@@ -171,13 +213,14 @@ async function fitSynthesis(options: BuildOptions, folder: string, budget: numbe
   const probe: SynthesisReport = await synthesizeDataset({ ...quiet, folder: probeFolder, plan: probePlan });
   // A group that was filtered out whole has nothing to train on.
   const secondsPerToken = probe.kept > 0 ? await measureTraining({ ...quiet, dataset: probeFolder }) : undefined;
-  const left = budget - (performance.now() - started) / 1000;
-  const affordable = affordableConversations(left, plan.conversations, {
+  const speed = {
     secondsPerConversation: probe.seconds / concurrency,
     tokensPerConversation: probe.answerTokens / concurrency,
     secondsPerToken,
-  });
-  const fitted = { ...plan, conversations: Math.max(concurrency, affordable) };
-  await writeJsonAtomic(path, fitted);
+  };
+  const { secondsLeft } = limit;
+  const conversations = Math.max(concurrency, affordableConversations(secondsLeft, plan.conversations, speed));
+  const fitted = { ...plan, conversations, timeShare: synthesisShare(secondsLeft, conversations, speed) };
+  await writeJsonAtomic(planPath(folder), fitted);
   return fitted;
 }

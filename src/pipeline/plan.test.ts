@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { affordableConversations, type BuildSpeed, planTokenCount } from './plan.js';
+import { affordableConversations, type BuildSpeed, planTokenCount, synthesisShare } from './plan.js';
 import { resolveSettings } from './resolve-settings.js';
 
 test('the default size leaves half of the context free', () => {
@@ -35,6 +35,13 @@ test('a long time limit is used up by conversations and three passes over them',
 
 test('a short one leaves training less than its passes, but self-study a third', () => {
   expect(affordableConversations(600, 10_000, speed)).toBe(52);
+});
+
+test('self-study that becomes slower may take what the planned training leaves, but a third in any case', () => {
+  expect(synthesisShare(3600, 426, speed)).toBeCloseTo(1 - (426 * 3 * 150 * 0.008) / 3600);
+  expect(synthesisShare(36_000, 100, speed)).toBeCloseTo(1 - (100_000 * 0.008) / 36_000);
+  expect(synthesisShare(600, 52, speed)).toBe(0.35);
+  expect(synthesisShare(3600, 315, { ...speed, secondsPerToken: undefined })).toBe(0.35);
 });
 
 test('where training could not be measured, self-study has a third', () => {

@@ -133,6 +133,17 @@ export function affordableConversations(seconds: number, wanted: number, speed: 
   return Math.min(wanted, Math.floor(Math.max(least, Math.min(withPasses, beyondLeastTraining))));
 }
 
+/**
+ * Of so many seconds, the share that self-study may take when it is slower than it was measured to be: what the planned training
+ * leaves. Training makes fewer steps where it is slower too.
+ */
+export function synthesisShare(seconds: number, conversations: number, speed: BuildSpeed): number {
+  const { tokensPerConversation, secondsPerToken } = speed;
+  if (secondsPerToken === undefined) return LEAST_SYNTHESIS_SHARE;
+  const seenTokens = Math.max(DEFAULT_PASSES * conversations * tokensPerConversation, MIN_SEEN_TOKENS);
+  return Math.max(LEAST_SYNTHESIS_SHARE, 1 - (seenTokens * secondsPerToken) / seconds);
+}
+
 /** Everything that the train loop wants to know, from a plan and the number of packs that one update takes. */
 export function trainSettings(plan: TrainingPlan, packsPerStep: number, settings: Settings): TrainSettings {
   const { training, seed } = settings;

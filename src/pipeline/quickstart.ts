@@ -45,7 +45,8 @@ export async function quickstart(options: QuickstartOptions): Promise<Quickstart
   const workFolder = await mkdtemp(join(tmpdir(), 'cartridges-quickstart-'));
   try {
     const corpus = await loadCorpus(source, session.tokenizer, run);
-    const build = await buildCartridge({ session, corpus, settings: { ...settings, outputFolder: workFolder }, output, ...run });
+    const buildSettings = { ...settings, outputFolder: workFolder };
+    const build = await buildCartridge({ session, corpus, settings: buildSettings, output, startedAt: started, ...run });
     const evaluation = await evaluateCartridge({
       session,
       cartridge: build.cartridge,

@@ -14,7 +14,7 @@ import { readManifest } from './dataset/manifest.js';
 import { loadConversations, openDataset } from './dataset/open-dataset.js';
 import { BUILT_IN_PROMPTS } from './seed-prompts.js';
 import type { SynthesisSettingsInput } from './synthesis-settings.js';
-import { type SynthesizeOptions, synthesize } from './synthesize.js';
+import { ENOUGH, type SynthesizeOptions, synthesize } from './synthesize.js';
 
 vi.mock('../core/files.js', { spy: true });
 
@@ -309,6 +309,32 @@ describe('resume', () => {
     expect(await load('parts')).toHaveLength(8);
     expect(await run('parts', new ScriptedClient())).toMatchObject({ resumedAt: 8 });
     expect(await readBytes('parts')).toEqual(await readBytes('whole'));
+  });
+});
+
+describe('an abort because there is enough', () => {
+  it('keeps the groups that are finished, and the same call goes on behind them', async () => {
+    const controller = new AbortController();
+    const onProgress = (event: ProgressEvent) => {
+      if (event.kind === 'progress' && event.done === 12) controller.abort(ENOUGH);
+    };
+    const report = await run('parts', new ScriptedClient(), {}, { signal: controller.signal, onProgress });
+    expect(report).toMatchObject({ attempted: 12, kept: 12, shards: 2 });
+    expect(await readManifest(join(root, 'parts'))).toMatchObject({ complete: false, shards: [{ groups: 2 }, { groups: 1 }] });
+    await run('whole', new ScriptedClient());
+    expect(await load('parts')).toEqual((await load('whole')).slice(0, 12));
+    expect(await run('parts', new ScriptedClient())).toMatchObject({ resumedAt: 12, attempted: 22 });
+    expect(await load('parts')).toEqual(await load('whole'));
+    expect(await readManifest(join(root, 'parts'))).toMatchObject({ complete: true });
+  });
+
+  it('is complete when nothing was left to do', async () => {
+    const controller = new AbortController();
+    const onProgress = (event: ProgressEvent) => {
+      if (event.kind === 'progress' && event.done === 22) controller.abort(ENOUGH);
+    };
+    await run('a', new ScriptedClient(), {}, { signal: controller.signal, onProgress });
+    expect(await readManifest(join(root, 'a'))).toMatchObject({ complete: true });
   });
 });
 

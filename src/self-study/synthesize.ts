@@ -33,6 +33,12 @@ export interface SynthesisReport extends DatasetCounts {
   seconds: number;
 }
 
+/**
+ * The reason of an abort by which a progress listener ends a synthesis: what there is, is enough. It then returns with whole
+ * groups, and its dataset is not complete. The same call continues behind them.
+ */
+export const ENOUGH = Symbol('enough');
+
 /** So many conversations that fail one after the other mean that the client is broken, not the conversations. */
 const MAXIMUM_FAILURES_IN_A_ROW = 20;
 
@@ -61,7 +67,7 @@ export async function synthesize(options: SynthesizeOptions): Promise<SynthesisR
   options.onProgress?.({ kind: 'start', stage: 'synthesize', message, total: conversations });
 
   await runShards(options, settings, writer);
-  await writer.finish();
+  if (writer.manifest.counts.attempted === conversations) await writer.finish();
 
   const seconds = (performance.now() - startedAt) / 1000;
   const { counts, shards } = writer.manifest;
@@ -97,9 +103,11 @@ async function runShards(options: SynthesizeOptions, settings: SynthesisSettings
   for (let start = 0; start < groups.length; start += settings.groupsPerShard) {
     const shard = groups.slice(start, start + settings.groupsPerShard);
     const outcomes: Outcome[] = [];
+    let finishedGroups = 0;
     for (const group of shard) {
       const finished = await runGroup(group, { client: options.client, settings, questions, signal });
       outcomes.push(...finished);
+      finishedGroups++;
       for (const outcome of finished) failures.add(outcome, options);
       const counts = sumCounts([writer.manifest.counts, countOutcomes(outcomes)]);
       answerTokens += countOutcomes(finished).answerTokens;
@@ -109,8 +117,10 @@ async function runShards(options: SynthesizeOptions, settings: SynthesisSettings
         tokensPerSecond: (1000 * answerTokens) / (performance.now() - startedAt),
       };
       onProgress?.({ kind: 'progress', stage: 'synthesize', done: counts.attempted, total: settings.conversations, values });
+      if (signal?.reason === ENOUGH) break;
     }
-    await writer.appendShard(keptConversations(outcomes), summarize(outcomes, shard.length));
+    await writer.appendShard(keptConversations(outcomes), summarize(outcomes, finishedGroups));
+    if (signal?.reason === ENOUGH) return;
   }
 }
 

@@ -25,13 +25,14 @@ export function addBuildCommand(program: Command, terminal: Terminal): void {
       terminal,
       command,
       async ({ output, settings: resolve, run }) => {
+        const startedAt = performance.now();
         const settings = await resolve();
         checkCartridgePath(path);
         await withSession(settings, run, async (session) => {
           const { loadCorpus } = await import('../../pipeline/corpus-source.js');
           const { buildCartridge } = await import('../../pipeline/build.js');
           const corpus = await loadCorpus(source, session.tokenizer, run);
-          const { result } = await buildCartridge({ session, corpus, settings, output: path, ...run });
+          const { result } = await buildCartridge({ session, corpus, settings, output: path, startedAt, ...run });
           output.result(result, () => describe(result, corpus.tokens, String(settings.model)));
         });
       },

@@ -26,13 +26,14 @@ export function addTrainCommand(program: Command, terminal: Terminal): void {
       terminal,
       command,
       async ({ output, settings: resolve, run }) => {
+        const startedAt = performance.now();
         const settings = await resolve();
         checkCartridgePath(path);
         await withSession(settings, run, async (session) => {
           const { loadCorpus } = await import('../../pipeline/corpus-source.js');
           const { trainAndWrite } = await import('../../pipeline/build.js');
           const corpus = await loadCorpus(source, session.tokenizer, run);
-          const result = await trainAndWrite({ session, corpus, settings, dataset, output: path, resume, ...run });
+          const result = await trainAndWrite({ session, corpus, settings, dataset, output: path, resume, startedAt, ...run });
           output.result(result, () => `${path}: ${result.tokens} rows, ${describeSteps(result)}`);
         });
       },
