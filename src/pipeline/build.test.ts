@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { CartridgesError } from '../core/errors.js';
 import { packageRoot } from '../core/package.js';
 import type { ProgressEvent } from '../core/progress.js';
 import { ChatFraming } from '../models/chat-framing.js';
@@ -68,6 +69,17 @@ test('self-study that becomes slow ends with a group, and a continued build take
   vi.mocked(synthesizeDataset).mockClear();
   await expect(buildCartridge(build)).rejects.toThrow('enough');
   expect(synthesizeDataset).not.toHaveBeenCalled();
+});
+
+test('a build whose loss is not a number says how to use its conversations', async () => {
+  const hint = 'the last checkpoint is kept and --resume continues from it';
+  vi.mocked(synthesizeDataset).mockResolvedValue({} as never);
+  vi.mocked(trainCartridge).mockRejectedValue(new CartridgesError('NON_FINITE_LOSS', 'the loss is NaN', { hint }));
+  await expect(buildCartridge({ session, corpus, settings, output })).rejects.toMatchObject({
+    code: 'NON_FINITE_LOSS',
+    message: 'the loss is NaN',
+    hint: expect.stringMatching(/^the conversations are kept: cartridges train \S+dataset takes them, with a lower --lr$/),
+  });
 });
 
 test('a short text gets as many rows as the framing needs, in each stage', async () => {

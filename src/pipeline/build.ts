@@ -2,6 +2,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { writeCartridge } from '../cartridge/cartridge-file.js';
+import { CartridgesError } from '../core/errors.js';
 import { assertWritable, writeJsonAtomic } from '../core/files.js';
 import { sha256Json } from '../core/hashing.js';
 import { packageVersion } from '../core/package.js';
@@ -84,7 +85,7 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
     resume: true,
     ...trainingLimit(limit),
     ...run,
-  });
+  }).catch((thrown) => rethrowForBuild(thrown, dataset));
   const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(startedAt) };
   return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
 }
@@ -121,6 +122,13 @@ function timeLimit({ minutes }: Settings, startedAt: number): TimeLimit | undefi
 /** Even when nothing is left a step is made: without one there is no cartridge. */
 function trainingLimit(limit: TimeLimit | undefined): { maxSeconds?: number } {
   return limit === undefined ? {} : { maxSeconds: Math.max(1, limit.secondsLeft) };
+}
+
+/** The flag `--resume` is one of `train`; and a build with another learning rate would make all conversations again. */
+function rethrowForBuild(thrown: unknown, dataset: string): never {
+  if (!CartridgesError.is(thrown) || thrown.code !== 'NON_FINITE_LOSS') throw thrown;
+  const hint = `the conversations are kept: cartridges train ${dataset} takes them, with a lower --lr`;
+  throw new CartridgesError(thrown.code, thrown.message, { hint, cause: thrown });
 }
 
 /** The settings with the number of rows that text and model come to, so that no later stage has to find it again. */
