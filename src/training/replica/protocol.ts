@@ -24,15 +24,18 @@ export interface WorkerStart {
   profiles: boolean;
 }
 
+/** The number of a head, and the sum of the squares of its gradient. */
+export type HeadSquares = [head: number, sum: number];
+
 /** What the main thread asks for, one request at a time, and the answers. */
 export interface Requests {
   /** Made everything that the shape needs. */
   start: { request: Record<never, never>; answer: { scratchBytes: number; implementations: string[] } };
   run: { request: { unit: ReplicaUnit; wantsGradient: boolean }; answer: { loss: number } };
-  /** Adds up the gradients of the worker's share of the heads; for each head its number and the sum of the squares. */
-  reduce: { request: Record<never, never>; answer: { squares: [head: number, sum: number][] } };
-  /** Adam on the same share; gradients are zero afterwards. */
-  update: { request: { update: AdamUpdate }; answer: Record<never, never> };
+  /** Adds up the gradients of the worker's share of the heads. */
+  reduce: { request: Record<never, never>; answer: { squares: HeadSquares[] } };
+  /** Adam on the same share, with `reduces` after adding up its gradients, which are zero afterwards. */
+  update: { request: { update: AdamUpdate; reduces: boolean }; answer: { squares: HeadSquares[] } };
   /** Times since the last such request; zeros when nothing is timed. */
   profile: { request: Record<never, never>; answer: { times: WorkTimes } };
   /** The rows were replaced: copies of them as operands are made anew. */

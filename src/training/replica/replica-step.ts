@@ -9,7 +9,7 @@ import type { MemoryPlan } from '../memory-plan.js';
 import type { Pack } from '../pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from '../step-options.js';
 import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from '../training-step.js';
-import type { RequestKind, Requests, WorkerStart } from './protocol.js';
+import type { HeadSquares, RequestKind, Requests, WorkerStart } from './protocol.js';
 import { describeModel } from './replica-model.js';
 import { chooseReplicaPlan, type ReplicaPlan } from './replica-plan.js';
 import type { ReplicaShape } from './replica-shape.js';
@@ -96,15 +96,15 @@ export class ReplicaStep implements TrainingStep {
 
   async update(learningRate: number): Promise<{ gradientNorm: number }> {
     if (this.#normalizer === 0) throw nothingAccumulated();
-    const squares = (await this.#team.all('reduce', {})).flatMap((part) => part.squares);
-    // In the order of the heads, whoever added them up: the sum does not depend on the number of workers.
-    squares.sort(([a], [b]) => a - b);
     const scale = 1 / this.#normalizer;
-    const gradientNorm = Math.sqrt(squares.reduce((sum, [, square]) => sum + square, 0)) * scale;
-    const gradientScale = scale * clipFactor(gradientNorm, this.#gradientClip);
-    await this.#team.all('update', { update: { settings: this.#adam, step: ++this.#adamStep, gradientScale, learningRate } });
+    // A gradient that may be clipped must be known whole before any of it is applied: the workers wait once more.
+    const clips = this.#gradientClip > 0;
+    const reduced = clips ? normOf(await this.#team.all('reduce', {}), scale) : undefined;
+    const gradientScale = scale * clipFactor(reduced ?? 0, this.#gradientClip);
+    const update = { settings: this.#adam, step: ++this.#adamStep, gradientScale, learningRate };
+    const updated = await this.#team.all('update', { update, reduces: !clips });
     this.#normalizer = 0;
-    return { gradientNorm };
+    return { gradientNorm: reduced ?? normOf(updated, scale) };
   }
 
   gradients(): CartridgeGradients {
@@ -155,6 +155,13 @@ export class ReplicaStep implements TrainingStep {
   #byKind(arrays: Float32Array[]): CartridgeGradients {
     return { keys: arrays.slice(0, this.#layers), values: arrays.slice(this.#layers) };
   }
+}
+
+/** The norm of a gradient from the shares of the workers. */
+function normOf(parts: readonly { squares: HeadSquares[] }[], scale: number): number {
+  // In the order of the heads, whoever added them up: the sum does not depend on the number of workers.
+  const squares = parts.flatMap((part) => part.squares).sort(([a], [b]) => a - b);
+  return Math.sqrt(squares.reduce((sum, [, square]) => sum + square, 0)) * scale;
 }
 
 type Started = Requests['start']['answer'];

@@ -5,11 +5,11 @@ import { readMatrixRows } from '../../models/matrix-rows.js';
 import type { Ggml } from '../../native/ggml.js';
 import { openGgml } from '../../native/open-ggml.js';
 import { blockSignals } from '../../native/signals.js';
-import { type AdamUpdate, updateWithAdam } from '../../tensor/adam.js';
+import { updateWithAdam } from '../../tensor/adam.js';
 import { openProducts } from '../../tensor/products/open-products.js';
 import { dense, type Kernel, type Products } from '../../tensor/products/products.js';
 import { Arena } from './arena.js';
-import type { Reply, Request, Requests, WorkerStart } from './protocol.js';
+import type { HeadSquares, Reply, Request, Requests, WorkerStart } from './protocol.js';
 import { Replica } from './replica.js';
 import { ReplicaContext } from './replica-context.js';
 import { layOutReplica } from './replica-memory.js';
@@ -60,10 +60,9 @@ class ReplicaWorker {
       case 'run':
         return { loss: this.#run(request.unit, request.wantsGradient) };
       case 'reduce':
-        return { squares: this.#share.map((head) => [head, this.#reduce(head)]) };
+        return { squares: this.#reduceShare() };
       case 'update':
-        this.#update(request.update);
-        return {};
+        return { squares: this.#update(request) };
       case 'profile':
         return { times: this.#clock.take() };
       case 'refresh':
@@ -95,13 +94,19 @@ class ReplicaWorker {
     return squares;
   }
 
-  #update(update: AdamUpdate): void {
+  #reduceShare(): HeadSquares[] {
+    return this.#share.map((head) => [head, this.#reduce(head)]);
+  }
+
+  #update({ update, reduces }: Requests['update']['request']): HeadSquares[] {
+    const squares = reduces ? this.#reduceShare() : [];
     for (const head of this.#share) {
       const { values, gradients, ...moments } = this.#cartridge.rows[head]!;
       updateWithAdam(values, gradients[0]!, moments, this.#cartridge.frozenValues, update);
       gradients[0]!.fill(0);
     }
     this.#refreshOperands();
+    return squares;
   }
 
   #refreshOperands(): void {
