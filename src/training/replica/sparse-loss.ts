@@ -6,7 +6,7 @@ export interface SparseTargets {
   weights: Float32Array;
 }
 
-/** The logits that a loss needs, taken before softmax overwrites them. */
+/** The logits that a loss needs, taken before softmax overwrites them; memory for as many rows as a chunk has. */
 export interface PickedLogits {
   /** [rows, entriesPerRow] */
   entries: Float32Array;
@@ -15,21 +15,19 @@ export interface PickedLogits {
   classes: Int32Array;
 }
 
+/** Fills `picked` from the logits, but for its classes, which are known. */
 export function pickLogits(
   logits: Float32Array,
   vocabularySize: number,
   { rows, entriesPerRow, ids }: SparseTargets,
-  classes: Int32Array,
-): PickedLogits {
-  const entries = new Float32Array(rows * entriesPerRow);
-  const largest = new Float32Array(rows);
+  { entries, largest, classes }: PickedLogits,
+): void {
   for (let row = 0; row < rows; row++) {
     const start = row * vocabularySize;
     largest[row] = logits[start + classes[row]!]!;
     for (let entry = row * entriesPerRow; entry < (row + 1) * entriesPerRow; entry++)
       entries[entry] = logits[start + ids[entry]!]!;
   }
-  return { entries, largest, classes };
 }
 
 /**
@@ -54,21 +52,21 @@ export function sparseLoss(
 
 /**
  * Turns probabilities into probabilities − shares, in place: the gradient of the logits, for a row whose weights sum to 1.
- * Returns the sum of each row's weights, by which the gradient of its hidden values is to be multiplied.
+ * Fills `sums` with the sum of each row's weights, by which the gradient of its hidden values is to be multiplied.
  */
 export function subtractShares(
   probabilities: Float32Array,
   vocabularySize: number,
   { rows, entriesPerRow, ids, weights }: SparseTargets,
-): Float32Array {
-  const sums = new Float32Array(rows);
+  sums: Float32Array,
+): void {
   for (let row = 0; row < rows; row++) {
     const [first, end] = [row * entriesPerRow, (row + 1) * entriesPerRow];
+    sums[row] = 0;
     for (let entry = first; entry < end; entry++) sums[row]! += weights[entry]!;
     if (sums[row] === 0) continue;
     for (let entry = first; entry < end; entry++) {
       probabilities[row * vocabularySize + ids[entry]!]! -= weights[entry]! / sums[row]!;
     }
   }
-  return sums;
 }

@@ -1,0 +1,92 @@
+import { floatsAt, integersAt } from '../../tensor/native-memory.js';
+import type { Kernel, LinearKernel } from '../../tensor/products/products.js';
+import { FeedForward } from './feed-forward.js';
+import { createNorms, type Norms } from './norms.js';
+import type { Cast, ReplicaContext } from './replica-context.js';
+import { type PickedLogits, pickLogits, type SparseTargets, sparseLoss, subtractShares } from './sparse-loss.js';
+
+/**
+ * The end of the model for up to `rows` supervised rows at a time: the feed-forward part of the last layer, the final norm, the
+ * output and the loss, and the way back. The rows lie in `output.rows`, their gradient is left in `output.rowGradient`.
+ */
+export class SupervisedChunk {
+  readonly rows: number;
+  readonly #context: ReplicaContext;
+  readonly #norms: Norms;
+  readonly #feedForward: FeedForward;
+  readonly #head: LinearKernel;
+  readonly #headBackward: LinearKernel;
+  readonly #softmax: Kernel;
+  readonly #largest: Kernel;
+  readonly #castHidden: Cast;
+  readonly #castLogits: Cast;
+  readonly #logits: Float32Array;
+  readonly #headGradient: Float32Array;
+  readonly #picked: PickedLogits;
+  readonly #weightSums: Float32Array;
+
+  constructor(context: ReplicaContext, rows: number) {
+    const { model, products, shape } = context;
+    const { embedding, vocabularySize } = model.config;
+    const { output } = context.memory;
+    this.rows = rows;
+    this.#context = context;
+    this.#norms = createNorms(context, rows);
+    this.#feedForward = new FeedForward(context, rows, output.feedForward);
+    this.#head = products.linear(model.shapes.head, rows);
+    this.#headBackward = products.linearBackward(model.shapes.head, rows);
+    this.#softmax = products.softmax(rows, vocabularySize);
+    this.#largest = context.graph((g) => {
+      g.result(1, g.ggml.ggml_argmax(g.context, g.input(0, [vocabularySize, rows])));
+    });
+    this.#castHidden = context.cast(rows * embedding);
+    this.#castLogits = context.cast(rows * vocabularySize);
+    this.#logits = floatsAt(output.logits, rows * vocabularySize);
+    this.#headGradient = floatsAt(output.gradient, rows * embedding);
+    this.#picked = {
+      entries: new Float32Array(rows * shape.entriesPerRow),
+      largest: new Float32Array(rows),
+      classes: integersAt(output.largest, rows),
+    };
+    this.#weightSums = new Float32Array(rows);
+  }
+
+  /** The loss of the rows. Leaves probabilities where the logits were. */
+  forward(targets: SparseTargets): number {
+    const { memory, model } = this.#context;
+    const { output } = memory;
+    const { vocabularySize } = model.config;
+    const layer = model.layers.at(-1)!;
+    this.#norms.norm(output.rows, layer.vectors.feedForwardNorm!, output.hidden);
+    const hidden = this.#castHidden(output.hidden, output.hiddenOperand);
+    this.#feedForward.forward(layer, hidden, output.gate, output.up, output.branch);
+    this.#norms.addAndNorm(output.rows, output.branch, model.outputNorm, output.finalRows, output.hidden);
+    this.#head(model.head, this.#castHidden(output.hidden, output.hiddenOperand), output.logits);
+    this.#largest(output.logits, output.largest);
+    pickLogits(this.#logits, vocabularySize, targets, this.#picked);
+    this.#softmax(output.logits, output.logits);
+    return sparseLoss(this.#logits, vocabularySize, targets, this.#picked);
+  }
+
+  /** After {@link forward}: the gradient of the rows. */
+  backward(targets: SparseTargets): void {
+    const { memory, model } = this.#context;
+    const { output } = memory;
+    const layer = model.layers.at(-1)!;
+    subtractShares(this.#logits, model.config.vocabularySize, targets, this.#weightSums);
+    this.#headBackward(model.head, this.#castLogits(output.logits, output.logitOperand), output.gradient);
+    this.#scaleRows(targets.rows);
+    this.#norms.normBackward(output.gradient, model.outputNorm, output.finalRows, output.normScratch);
+    this.#feedForward.backward(layer, output.normScratch, output.gate, output.up, output.gradient);
+    const norm = layer.vectors.feedForwardNorm!;
+    this.#norms.normBackwardAndAdd(output.gradient, norm, output.rows, output.normScratch, output.rowGradient);
+  }
+
+  #scaleRows(rows: number): void {
+    const { embedding } = this.#context.model.config;
+    for (let row = 0; row < rows; row++) {
+      const factor = this.#weightSums[row]!;
+      for (let i = row * embedding; i < (row + 1) * embedding; i++) this.#headGradient[i]! *= factor;
+    }
+  }
+}
