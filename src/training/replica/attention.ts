@@ -29,6 +29,13 @@ interface TileKernels {
   gatherOwn: Kernel;
 }
 
+/** A tile for the heads that are computed together: what runs there, and where its parts lie, in every layer alike. */
+export interface AttentionPart {
+  kernels: TileKernels;
+  tile: AttentionTile;
+  at: TileAddresses;
+}
+
 /**
  * Attention tile by tile: some queries of a slot, for a few heads, see the prefix and the blocks of their slot that hold keys
  * of their conversations, up to their own. Blocks that the mask hides are not computed, and scores of one tile exist at a
@@ -56,17 +63,30 @@ export class Attention {
     this.#scores = floatsAt(context.memory.scores, scoreCount);
   }
 
+  /** The work on the tiles of a unit, made once for all layers and both directions. */
+  partsOf(tiles: readonly AttentionTile[]): AttentionPart[] {
+    const { kvHeads } = this.#context.model.config;
+    const { headsPerTile } = this.#context.shape;
+    return tiles.flatMap((tile) => {
+      const kernels = this.#kernels[tile.block - tile.firstBlock]!;
+      return Array.from({ length: kvHeads / headsPerTile }, (_, index) => ({
+        kernels,
+        tile,
+        at: new TileAddresses(this.#context, tile, index * headsPerTile, this.#group, this.#operandBytes),
+      }));
+    });
+  }
+
   /** Fills `mixed`, [Hkv, tokens, group, D], from a layer's queries, keys and values. */
-  forward(layer: LayerMemory, prefix: PrefixMemory, tiles: readonly AttentionTile[], starts: Int32Array): void {
+  forward(layer: LayerMemory, prefix: PrefixMemory, parts: readonly AttentionPart[], starts: Int32Array): void {
     const { scores, scoreOperands, mixed } = this.#context.memory;
-    this.#forEachPart(tiles, (kernels, tile, head) => {
-      const at = this.#addresses(tile, head);
+    for (const { kernels, tile, at } of parts) {
       this.#weigh(kernels, layer, prefix, at, tile, starts);
       const operand = kernels.cast(scores, scoreOperands);
       const result = mixed + at.queries * 4n;
       kernels.mixPrefix(operand, at.prefixOperand(prefix.values), result);
       kernels.mixOwn(operand + at.ownScoreOperands, at.ownOperand(layer.values), result);
-    });
+    }
   }
 
   /**
@@ -76,14 +96,13 @@ export class Attention {
   backward(
     layer: LayerMemory,
     prefix: PrefixMemory,
-    tiles: readonly AttentionTile[],
+    parts: readonly AttentionPart[],
     starts: Int32Array,
     wantsOwn: boolean,
   ): void {
     const { memory } = this.#context;
     if (wantsOwn) this.#clearGradients();
-    this.#forEachPart(tiles, (kernels, tile, head) => {
-      const at = this.#addresses(tile, head);
+    for (const { kernels, tile, at } of parts) {
       const mixedGradients = at.queryOperand(memory.mixedGradients);
       this.#weigh(kernels, layer, prefix, at, tile, starts);
       const weights = kernels.cast(memory.scores, memory.scoreOperands);
@@ -96,19 +115,11 @@ export class Attention {
       const gradients = kernels.cast(memory.scoreGradients, memory.scoreGradientOperands);
       const queries = at.queryOperand(layer.queries);
       kernels.gatherPrefix(gradients, queries, prefix.keyGradients + at.prefix * 4n);
-      if (!wantsOwn) return;
+      if (!wantsOwn) continue;
       kernels.gatherOwn(gradients + at.ownScoreOperands, queries, memory.keyGradients + at.own * 4n);
       const result = memory.queryGradients + at.queries * 4n;
       kernels.mixPrefix(gradients, at.prefixOperand(prefix.keys), result);
       kernels.mixOwn(gradients + at.ownScoreOperands, at.ownOperand(layer.keys), result);
-    });
-  }
-
-  #forEachPart(tiles: readonly AttentionTile[], run: (kernels: TileKernels, tile: AttentionTile, head: number) => void): void {
-    const { kvHeads } = this.#context.model.config;
-    for (const tile of tiles) {
-      const kernels = this.#kernels[tile.block - tile.firstBlock]!;
-      for (let head = 0; head < kvHeads; head += this.#context.shape.headsPerTile) run(kernels, tile, head);
     }
   }
 
@@ -145,10 +156,6 @@ export class Attention {
         }
       }
     }
-  }
-
-  #addresses(tile: AttentionTile, head: number): TileAddresses {
-    return new TileAddresses(this.#context, tile, head, this.#group, this.#operandBytes);
   }
 
   /** Tiles add to the gradients of keys and values, and padding has none that would write those of queries. */

@@ -1,12 +1,12 @@
 import { floatsAt, integersAt } from '../../tensor/native-memory.js';
 import { dense, type Kernel, type LinearKernel } from '../../tensor/products/products.js';
-import { Attention, type PrefixMemory } from './attention.js';
+import { Attention, type AttentionPart, type PrefixMemory } from './attention.js';
 import { FeedForward } from './feed-forward.js';
 import { createNorms, type Norms } from './norms.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
 import type { ReplicaLayer } from './replica-model.js';
-import { type AttentionTile, type ReplicaUnit, tilesOf } from './replica-unit.js';
+import { type ReplicaUnit, tilesOf } from './replica-unit.js';
 import { createBias, createRotation, type Rotation } from './rotation.js';
 import { SupervisedRows } from './supervised-rows.js';
 
@@ -15,7 +15,7 @@ const ABSENT = 0n;
 
 /**
  * The training step of one worker: a unit of conversations forward and backward through the whole model in one thread, without
- * locks. Everything that is computed with is made once for the shape of units; a run makes nothing new.
+ * locks. Everything that is computed with is made once for the shape of units; a run makes no more than a few lists.
  */
 export class Replica {
   readonly #context: ReplicaContext;
@@ -62,20 +62,20 @@ export class Replica {
    * `wantsGradient` adds the gradient of the cartridge's rows.
    */
   run(unit: ReplicaUnit, embeddings: Float32Array, wantsGradient: boolean): number {
-    const tiles = tilesOf(unit, this.#context.shape);
+    const parts = this.#attention.partsOf(tilesOf(unit, this.#context.shape));
     this.#input.set(embeddings);
     this.#positions.set(unit.positions);
     const last = this.#context.model.layers.length - 1;
     for (let index = 0; index <= last; index++) {
-      this.#attentionForward(index, tiles, unit.starts);
+      this.#attentionForward(index, parts, unit.starts);
       if (index < last) this.#feedForwardForward(index);
     }
     const loss = this.#supervised.run(unit, wantsGradient);
     for (let index = last; wantsGradient && index >= 0; index--) {
       // Of the layers that share their memory, the last one's activations are the newest.
-      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, tiles, unit.starts);
+      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, parts, unit.starts);
       if (index < last) this.#feedForwardBackward(index);
-      this.#attentionBackward(index, tiles, unit.starts);
+      this.#attentionBackward(index, parts, unit.starts);
     }
     return loss;
   }
@@ -84,12 +84,12 @@ export class Replica {
     this.#context.dispose();
   }
 
-  #attentionForward(index: number, tiles: readonly AttentionTile[], starts: Int32Array): void {
+  #attentionForward(index: number, parts: readonly AttentionPart[], starts: Int32Array): void {
     const { memory, model } = this.#context;
     const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
     this.#norms.norm(layer.input, vectors.attentionNorm!, memory.hidden);
     this.#project(layer, model.layers[index]!);
-    this.#attention.forward(layer, this.#prefix[index]!, tiles, starts);
+    this.#attention.forward(layer, this.#prefix[index]!, parts, starts);
     this.#copies.joinHeads(memory.mixed, memory.joined);
     this.#projections.output(matrices.attentionOutput, memory.joined, memory.branch);
     const norm = vectors.feedForwardNorm!;
@@ -123,10 +123,10 @@ export class Replica {
   }
 
   /** Computes once more, from a layer's input, what its backward pass needs. */
-  #recompute(index: number, tiles: readonly AttentionTile[], starts: Int32Array): void {
+  #recompute(index: number, parts: readonly AttentionPart[], starts: Int32Array): void {
     const { memory, model } = this.#context;
     const { gate, up } = memory.layers[index]!;
-    this.#attentionForward(index, tiles, starts);
+    this.#attentionForward(index, parts, starts);
     this.#feedForward.widen(model.layers[index]!, this.#castHidden(memory.hidden, memory.operand), gate, up);
   }
 
@@ -140,13 +140,13 @@ export class Replica {
   }
 
   /** From the gradient of a layer's values after attention to that of its input, and to the cartridge's. */
-  #attentionBackward(index: number, tiles: readonly AttentionTile[], starts: Int32Array): void {
+  #attentionBackward(index: number, parts: readonly AttentionPart[], starts: Int32Array): void {
     const { memory, model } = this.#context;
     const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
     const gradient = this.#castHidden(memory.attentionGradient, memory.operand);
     this.#projections.outputBackward(matrices.attentionOutput, gradient, memory.rotatedQueries);
     this.#copies.splitQueries(memory.rotatedQueries, memory.mixedGradients);
-    this.#attention.backward(layer, this.#prefix[index]!, tiles, starts, index > 0);
+    this.#attention.backward(layer, this.#prefix[index]!, parts, starts, index > 0);
     if (index === 0) return;
     this.#projectBackward(layer, model.layers[index]!);
     const { attentionGradient } = memory;
