@@ -8,7 +8,7 @@ import { Backend } from '../src/tensor/backend.js';
 import type { LossKind, TrainingStep } from '../src/training/training-step.js';
 import { cosine, goldenNames, largestDifference, largestMagnitude, readGolden, rowsByLayer } from './support/golden.js';
 import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
-import { BF16_OPERANDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
+import { BF16_KINDS, LACKING_KINDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
 
 const TOLERANCE = { logits: 1e-4, loss: 1e-5, gradient: 1e-5, adamLoss: 1e-4, adamRows: 1e-3, cosine: 0.999 };
 const KINDS: { kind: LossKind; name: 'token_mean' | 'entry_mean' }[] = [
@@ -18,6 +18,7 @@ const KINDS: { kind: LossKind; name: 'token_mean' | 'entry_mean' }[] = [
 
 const backend = new Backend({ device: 'cpu', threads: 1 });
 afterAll(() => backend.dispose());
+test.skip.each(LACKING_KINDS)('$name: $reason', () => {});
 
 describe.each(goldenNames())('%s', (name) => {
   const golden = readGolden(name);
@@ -131,12 +132,12 @@ describe.each(goldenNames())('%s', (name) => {
     });
   });
 
-  // oneDNN takes weights of the type of its operands only.
+  // oneDNN takes weights of the type of its operands only: it has its own cases, where the processor has bf16.
   const rounding = STEP_KINDS.filter(({ name: step }) => !step.includes('oneDNN')).flatMap((stepKind) => [
     { step: stepKind.name, stepKind, typeName: 'BF16', type: GgmlType.BF16 },
     { step: stepKind.name, stepKind, typeName: 'F16', type: GgmlType.F16 },
   ]);
-  rounding.push({ step: BF16_OPERANDS.name, stepKind: BF16_OPERANDS, typeName: 'BF16', type: GgmlType.BF16 });
+  rounding.push(...BF16_KINDS.map((stepKind) => ({ step: stepKind.name, stepKind, typeName: 'BF16', type: GgmlType.BF16 })));
   test.each(rounding)('$step: the gradient keeps its direction with $typeName products', async ({ stepKind, type }) => {
     const rounded = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
     const step = await newStep(stepKind, 'token-mean', rounded);

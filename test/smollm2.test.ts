@@ -17,7 +17,7 @@ import { train } from '../src/training/train.js';
 import type { CartridgeGradients } from '../src/training/training-step.js';
 import { cosine, largestDifference } from './support/golden.js';
 import { HAS_SMOLLM2, SMOLLM2_NOTE, SMOLLM2_PATH } from './support/smollm2.js';
-import { BF16_OPERANDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
+import { BF16_KINDS, LACKING_KINDS, STEP_KINDS, type StepKind } from './support/training-steps.js';
 
 /** The least that the gradient may keep of its direction in a faster number type. */
 const LEAST_COSINE = 0.999;
@@ -109,13 +109,18 @@ describe.skipIf(!HAS_SMOLLM2)(`SmolLM2-135M${SMOLLM2_NOTE}`, () => {
       expect(largestDifference(await lossesOf(kind, exact), losses)).toBeLessThan(SAME_LOSS);
     });
 
-    test('gradients and ten Adam steps with products in bf16', async () => {
+    test('the gradient of the graph step with products in bf16', async () => {
       const rounded = await loadAs('bf16');
-      for (const kind of [reference, BF16_OPERANDS]) {
-        expectDirection(`${kind.name}, bf16`, await gradientsOf(kind, rounded), gradients);
-      }
-      const last = (await lossesOf(BF16_OPERANDS, rounded)).at(-1)!;
-      console.info(`SmolLM2, loss after ten steps: ${last.toFixed(5)} with bf16 operands, ${losses.at(-1)!.toFixed(5)} exact`);
+      expectDirection(`${reference.name}, bf16`, await gradientsOf(reference, rounded), gradients);
+      await rounded.dispose();
+    });
+
+    test.skip.each(LACKING_KINDS)('$name: $reason', () => {});
+    test.each(BF16_KINDS)('gradients and ten Adam steps of the $name', async (kind) => {
+      const rounded = await loadAs('bf16');
+      expectDirection(kind.name, await gradientsOf(kind, rounded), gradients);
+      const last = (await lossesOf(kind, rounded)).at(-1)!;
+      console.info(`SmolLM2, loss after ten steps: ${last.toFixed(5)} of the ${kind.name}, ${losses.at(-1)!.toFixed(5)} exact`);
       expect(Math.abs(last / losses.at(-1)! - 1)).toBeLessThan(ALLOWED_LOSS_SHARE);
       await rounded.dispose();
     });

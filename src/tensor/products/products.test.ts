@@ -2,12 +2,14 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { createBackend } from '../../native/devices.js';
 import { GgmlType } from '../../native/ggml.js';
+import { viewMemory } from '../../native/koffi.js';
 import { findOneDnn } from '../../native/onednn/library.js';
 import { Backend } from '../backend.js';
 import { floatsAt, NativeMemory } from '../native-memory.js';
 import { GgmlProducts } from './ggml-products.js';
 import { OneDnnProducts } from './onednn-products.js';
-import { dense, type Layout, type Products } from './products.js';
+import { ProductTrial } from './product-trial.js';
+import { dense, type Layout, OPERAND_BYTES, type OperandType, type Products } from './products.js';
 
 const backend = new Backend({ device: 'cpu', threads: 1 });
 const { ggml } = backend.engine;
@@ -27,14 +29,60 @@ afterAll(() => {
 });
 
 const search = findOneDnn();
-const providers: { name: string; create: () => Products }[] = [
-  { name: 'ggml', create: () => new GgmlProducts(thread) },
-  ...(search.state === 'found' ? [{ name: 'oneDNN', create: () => new OneDnnProducts(search.library, 'f32') }] : []),
+const oneDnn = search.state === 'found' ? search.library : undefined;
+
+interface Provider {
+  name: string;
+  operandType: OperandType;
+  create: () => Products;
+}
+
+const providers: Provider[] = [
+  { name: 'ggml in f32', operandType: 'f32', create: () => new GgmlProducts(thread) },
+  { name: 'ggml in bf16', operandType: 'bf16', create: () => new GgmlProducts(thread, 'bf16') },
 ];
+const lacking: { name: string; reason: string }[] = [];
+for (const operandType of ['f32', 'bf16'] as const) {
+  const name = `oneDNN in ${operandType}`;
+  const reason = whyOneDnnLacks(operandType);
+  if (reason === undefined) providers.push({ name, operandType, create: () => new OneDnnProducts(oneDnn!, operandType) });
+  else lacking.push({ name, reason });
+}
+test.skip.each(lacking)('products by $name: $reason', () => {});
+
+function whyOneDnnLacks(operandType: OperandType): string | undefined {
+  if (oneDnn === undefined) return 'CARTRIDGES_ONEDNN names no library that can be used';
+  try {
+    const products = { provider: 'oneDNN', operandType, path: oneDnn.path } as const;
+    new ProductTrial(backend.engine, { products, weightType: operandType }, 64, 64).dispose();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
 
 /** Different for every index and call, and none of them an integer. */
 function fill(values: Float32Array, seed: number): void {
   for (let index = 0; index < values.length; index++) values[index] = Math.sin(index * 1.7 + seed) * 2;
+}
+
+/** The factors of a product as plain numbers. In memory they lie in the operand type. */
+const [leftValues, rightValues] = [new Float32Array(VALUES), new Float32Array(VALUES)];
+
+/** Values that the operand type holds exactly: a bf16 is the upper half of an f32. */
+function fillExactly(values: Float32Array, seed: number, type: OperandType): void {
+  fill(values, seed);
+  const bits = new Uint32Array(values.buffer);
+  if (type === 'bf16') for (let index = 0; index < bits.length; index++) bits[index]! &= 0xffff0000;
+}
+
+function store(values: Float32Array, address: bigint, type: OperandType): void {
+  if (type === 'f32') {
+    floatsAt(address, values.length).set(values);
+    return;
+  }
+  const operands = Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16);
+  new Uint16Array(viewMemory(address, operands.byteLength)).set(operands);
 }
 
 function offsetOf({ strides }: Layout, index: readonly number[]): number {
@@ -56,7 +104,7 @@ function multiplied(left: Layout, right: Layout, result: Layout, accumulate: boo
       const [outer, row, column] = [index.slice(0, -2), index.at(-2)!, index.at(-1)!];
       let sum = accumulate ? cValues[offsetOf(result, index)]! : 0;
       for (let k = 0; k < inner; k++) {
-        sum += aValues[offsetOf(left, [...outer, row, k])]! * bValues[offsetOf(right, [...outer, k, column])]!;
+        sum += leftValues[offsetOf(left, [...outer, row, k])]! * rightValues[offsetOf(right, [...outer, k, column])]!;
       }
       return [offsetOf(result, index), sum];
     }),
@@ -81,8 +129,10 @@ function arbitraryLayout(dimensions: readonly number[], isResult = false): fc.Ar
 }
 
 const extent = fc.integer({ min: 1, max: 19 });
+/** None and one are often special cases in a library. */
+const rowCount = fc.oneof(fc.constantFrom(0, 1), fc.integer({ min: 2, max: 40 }));
 const products = fc
-  .record({ batch: fc.integer({ min: 1, max: 3 }), m: fc.integer({ min: 0, max: 33 }), k: extent, n: extent, flat: fc.boolean() })
+  .record({ batch: fc.integer({ min: 1, max: 3 }), m: rowCount, k: extent, n: extent, flat: fc.boolean() })
   .chain(({ batch, m, k, n, flat }) => {
     const outer = flat ? [] : [batch];
     return fc.record({
@@ -94,19 +144,22 @@ const products = fc
     });
   });
 
-describe.each(providers)('products by $name', ({ create }) => {
+describe.each(providers)('products by $name', ({ create, operandType: type }) => {
   const provider = create();
+  const weightType = type === 'f32' ? GgmlType.F32 : GgmlType.BF16;
   afterAll(() => provider.dispose());
 
   test('matmul of any strides, with and without a sum', () => {
     fc.assert(
       fc.property(products, ({ left, right, result, accumulate, seed }) => {
-        fill(aValues, seed);
-        fill(bValues, seed + 0.5);
+        fillExactly(leftValues, seed, type);
+        fillExactly(rightValues, seed + 0.5, type);
         fill(cValues, seed + 0.25);
+        store(leftValues, a, type);
+        store(rightValues, b, type);
         const expected = multiplied(left, right, result, accumulate);
         const untouched = cValues.slice();
-        provider.matmul(left, right, result, accumulate)(a, b, c);
+        provider.matmul({ ...left, type }, { ...right, type }, result, accumulate)(a, b, c);
         for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
         untouched.forEach((value, offset) => {
           if (!expected.has(offset) && cValues[offset] !== value) throw new Error(`wrote to offset ${offset}`);
@@ -131,19 +184,38 @@ describe.each(providers)('products by $name', ({ create }) => {
     );
   });
 
+  test('values become operands', () => {
+    fc.assert(
+      fc.property(rowCount, extent, (rows, columns) => {
+        fill(aValues, 1);
+        provider.copy(dense([rows, columns]), dense([rows, columns], type))(a, b);
+        const stored = new Uint16Array(viewMemory(b, rows * columns * 4));
+        for (let i = 0; i < rows * columns; i++) {
+          const bits = Uint16Array.of(0, stored[i]!);
+          const value = type === 'f32' ? bValues[i]! : new Float32Array(bits.buffer)[0]!;
+          // bf16 has eight bits, to the nearest.
+          expect(Math.abs(value - aValues[i]!)).toBeLessThanOrEqual(type === 'f32' ? 0 : Math.abs(aValues[i]!) / 256);
+        }
+      }),
+      { numRuns: 20 },
+    );
+  });
+
   test('linear layers in both directions', () => {
-    const shapes = fc.record({ tokens: fc.integer({ min: 0, max: 40 }), inputs: extent, outputs: extent });
+    const shapes = fc.record({ tokens: rowCount, inputs: extent, outputs: extent });
     fc.assert(
       fc.property(shapes, ({ tokens, inputs, outputs }) => {
-        fill(aValues, 2);
-        fill(bValues, 3);
-        const shape = { inputs, outputs, type: GgmlType.F32, transposedType: GgmlType.F32 };
-        const transposedAddress = b + BigInt(inputs * outputs * 4);
+        fillExactly(leftValues, 2, type);
+        fillExactly(rightValues, 3, type);
+        const shape = { inputs, outputs, type: weightType, transposedType: weightType };
+        const transposedAddress = b + BigInt(inputs * outputs * OPERAND_BYTES[type]);
         for (let row = 0; row < outputs; row++) {
           for (let column = 0; column < inputs; column++) {
-            bValues[inputs * outputs + column * outputs + row] = bValues[row * inputs + column]!;
+            rightValues[inputs * outputs + column * outputs + row] = rightValues[row * inputs + column]!;
           }
         }
+        store(leftValues, a, type);
+        store(rightValues, b, type);
         const weight = { address: b, transposedAddress };
         const layout = { dimensions: [inputs, outputs], strides: [1, inputs] };
         provider.linear(shape, tokens)(weight, a, c);
@@ -202,9 +274,14 @@ describe.each(providers)('products by $name', ({ create }) => {
 
   test('no kernel of the usual shapes is reference code', () => {
     const usual = create();
-    const shape = { inputs: 576, outputs: 1536, type: GgmlType.F32, transposedType: GgmlType.F32 };
+    const shape = { inputs: 576, outputs: 1536, type: weightType, transposedType: weightType };
     usual.linear(shape, 256);
     usual.linearBackward(shape, 256, true);
+    // A tile of the attention: queries · keysᵀ, scores · values and scoresᵀ · queries, for three heads.
+    const [queries, keys, scores] = [dense([3, 192, 64], type), dense([3, 256, 64], type), dense([3, 192, 256], type)];
+    usual.matmul(queries, { dimensions: [3, 64, 256], strides: [256 * 64, 1, 64], type }, dense([3, 192, 256]));
+    usual.matmul(scores, keys, dense([3, 192, 64]), true);
+    usual.matmul({ dimensions: [3, 256, 192], strides: [192 * 256, 1, 256], type }, queries, dense([3, 256, 64]), true);
     usual.softmax(192, 256);
     usual.swish(1536 * 256);
     usual.swishBackward(1536 * 256);
