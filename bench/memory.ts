@@ -41,8 +41,12 @@ const { values: options } = parseArgs({
   options: { json: { type: 'boolean', default: false }, threads: { type: 'string', default: String(availableParallelism()) } },
 });
 const workers = Number(options.threads);
+const engine = loadEngine();
 // oneDNN reads one copy of a matrix in both directions.
-const weights = weightBytes(loadEngine(), QWEN_1_5B, { forward: GgmlType.BF16, transposed: undefined });
+const weights = weightBytes(engine, QWEN_1_5B, { forward: GgmlType.BF16, transposed: undefined });
+// libllama holds the file besides, here one in Q8_0.
+const copyBytes = weightBytes(engine, QWEN_1_5B, { forward: GgmlType.Q8_0, transposed: undefined });
+const stepBytes = MEMORY_BYTES - copyBytes;
 
 const shown = SHOWN_PREFIXES.flatMap((prefixTokens) =>
   [0, QWEN_1_5B.layers].map((recomputedLayers) =>
@@ -60,7 +64,7 @@ printReport(
     machine: describeMachine(),
     cases: [...shown, planned('largest p × tokens', 'rows × tokens', largest.prefixTokens * largest.tokens)],
     notes: [
-      `planned for Qwen2.5-1.5B in bf16, ${workers} workers with oneDNN, conversations of ${CONVERSATION_TOKENS} tokens, in ${formatBytes(MEMORY_BYTES)}`,
+      `planned for Qwen2.5-1.5B in bf16, ${workers} workers with oneDNN, conversations of ${CONVERSATION_TOKENS} tokens, in ${formatBytes(MEMORY_BYTES)}, of which libllama's copy of a file in Q8_0 takes ${formatBytes(copyBytes)}`,
       `p=${largest.prefixTokens} with ${largest.tokens} tokens: ${plan(largest.prefixTokens, largest.tokens, QWEN_1_5B.layers).description}`,
     ],
   },
@@ -83,7 +87,7 @@ function plan(prefixTokens: number, tokens: number, recomputedLayers: number): R
 function largestPack(prefixTokens: number, recomputedLayers: number): number {
   const step = workers * CONVERSATION_TOKENS;
   let tokens = 0;
-  while (plan(prefixTokens, tokens + step, recomputedLayers).bytes <= MEMORY_BYTES) tokens += step;
+  while (plan(prefixTokens, tokens + step, recomputedLayers).bytes <= stepBytes) tokens += step;
   return tokens;
 }
 
