@@ -31,6 +31,9 @@ describe('npm run quickstart -- --json', () => {
     const number = expect.toSatisfy((value: unknown) => typeof value === 'number' && value >= 0);
     const condition = {
       accuracy: share,
+      exactAccuracy: share,
+      byKind: expect.any(Object),
+      loss: number,
       perplexity: number,
       kvBytes: number,
       promptTokens: number,

@@ -35,13 +35,19 @@ const subject = {
 describe('evaluateCondition', () => {
   it('measures all sets and reports', async () => {
     const sets = {
-      questions: [question('q-1', { choices: ['red', 'green'] }), question('broken', { choices: ['red', 'blue'] })],
+      questions: [
+        question('q-1', { choices: ['red', 'green'], kind: 'colour' }),
+        question('broken', { choices: ['red', 'blue'], kind: 'other' }),
+      ],
       unanswerable: [question('unknown-1', { answer: null }), question('known', { answer: null })],
       general: [question('general-1')],
     };
     const result = await evaluateCondition({ subject, sets, refusals: ['I do not know'] });
     expect(result.report).toEqual({
       accuracy: 0.5,
+      exactAccuracy: 0.5,
+      byKind: { colour: { questions: 1, accuracy: 1 }, other: { questions: 1, accuracy: 0 } },
+      loss: expect.closeTo(Math.log(4)),
       perplexity: expect.closeTo(4),
       kvBytes: 1024,
       promptTokens: 12,
@@ -61,6 +67,7 @@ describe('evaluateCondition', () => {
       refusals: [],
     });
     expect(Object.keys(result)).toEqual(['report', 'questions', 'loss']);
+    expect(result.report).not.toHaveProperty('byKind');
     expect(result.report).not.toHaveProperty('cut');
     expect(result.report).not.toHaveProperty('failed');
   });

@@ -80,6 +80,9 @@ function toReport(subject: ConditionSubject, results: Omit<ConditionResult, 'rep
   const failed = Object.values(results).reduce((sum, result) => sum + result.failed, 0);
   return {
     accuracy: questions.accuracy,
+    exactAccuracy: questions.exactAccuracy,
+    ...(Object.keys(questions.byKind).length > 0 && { byKind: questions.byKind }),
+    loss: loss.loss,
     perplexity: loss.perplexity,
     kvBytes: subject.kvBytes,
     promptTokens: questions.promptTokens,

@@ -18,6 +18,12 @@ export type PerCondition<T> = Record<ConditionName, T>;
 export interface ConditionReport {
   /** Share of questions answered right, 0 to 1. */
   accuracy: number | null;
+  /** Share of questions whose reply is the answer and nothing else. */
+  exactAccuracy: number | null;
+  /** Accuracy by `kind`, where questions have one. */
+  byKind?: Record<string, { questions: number; accuracy: number }>;
+  /** Of the references: mean negative log-likelihood of a token. */
+  loss: number | null;
   /** Of the references. */
   perplexity: number | null;
   /** Bytes of keys and values that all questions share: framing and text, or the cartridge's rows, in the cache type. */

@@ -16,6 +16,9 @@ afterAll(() => rm(folder, { recursive: true }));
 function condition(accuracy: number, kvBytes: number, more: Partial<ConditionReport> = {}): ConditionReport {
   return {
     accuracy,
+    exactAccuracy: 0.05,
+    byKind: { fact: { questions: 70, accuracy } },
+    loss: Math.log(3.1449),
     perplexity: 3.1449,
     kvBytes,
     promptTokens: 12.5,

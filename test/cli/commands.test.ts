@@ -68,6 +68,9 @@ describe('one cartridge', () => {
     const report = await json(['evaluate', ...MODEL, ...sources, '--max-tokens', '16', '--report', 'report']);
     const condition = {
       accuracy: expect.any(Number),
+      exactAccuracy: expect.any(Number),
+      byKind: expect.any(Object),
+      loss: expect.any(Number),
       perplexity: expect.any(Number),
       kvBytes: expect.any(Number),
       promptTokens: expect.any(Number),
