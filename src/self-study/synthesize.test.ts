@@ -189,6 +189,11 @@ describe('filters', () => {
     expect(Math.min(report.duplicate, report.empty, report.truncated)).toBeGreaterThan(0);
   });
 
+  it('keep the same answer to another question', async () => {
+    const client = new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The captain is Ada.' }));
+    expect(await run('a', client)).toMatchObject({ kept: 22, duplicate: 0 });
+  });
+
   it('do not ask role B a duplicate question', async () => {
     const client = new ScriptedClient((request) => (isQuestion(request) ? { text: 'Why?' } : undefined));
     const report = await run('a', client);
