@@ -14,9 +14,9 @@ import { WeightReader } from './weight-reader.js';
 
 const TOKEN_EMBEDDING = 'token_embd.weight';
 
-/** In which type the frozen matrices are multiplied: the file's own, or one ggml type for all. */
+/** In which of ggml's types the frozen matrices are multiplied. */
 export interface WeightTypes {
-  forward: 'native' | number;
+  forward: number;
   /** Type of the transposed copies for gradients; undefined makes none. */
   transposed: number | undefined;
   /** Where the matrices lie, when not in the device's default buffer type (AMX, repacking). */
@@ -136,12 +136,7 @@ function declareWeights(backend: Backend, config: ModelConfig, gguf: GgufFile, t
     return tensor;
   };
   const matrix = (name: string, inputs: number, outputs: number): FrozenMatrix => {
-    const nativeType = gguf.tensors.get(name)!.type;
-    const weight = matrices.declare(
-      types.forward === 'native' ? nativeType : fittingType(types.forward, inputs),
-      inputs,
-      outputs,
-    );
+    const weight = matrices.declare(fittingType(types.forward, inputs), inputs, outputs);
     loading.push({ name, tensor: weight, isTransposed: false, store: matrices });
     if (types.transposed === undefined) return { weight };
     const transposed = matrices.declare(fittingType(types.transposed, outputs), outputs, inputs);

@@ -22,7 +22,7 @@ export type StepChoice =
       productsVersion?: string;
       workers: number;
       weightType: string;
-      weights: WeightTypes & { forward: number };
+      weights: WeightTypes;
     };
 
 /** A provider must win by this much over a more exact one. */
