@@ -137,7 +137,7 @@ interface TrainingData extends LoadedData {
 
 async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
   const { session, corpus, settings, signal } = options;
-  const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength);
+  const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength, session.framing.systemFrameTokens);
   const initialRows = await prepareInitialRows(session, corpus.text, settings, tokenCount);
   const dataset = await openDataset(options.dataset, signal);
   const { training, validation } = splitExamples(await loadConversations(dataset, signal), options);

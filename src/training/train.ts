@@ -176,7 +176,7 @@ class TrainingRun {
   #requireFinite(what: string, value: number): void {
     if (Number.isFinite(value)) return;
     throw new CartridgesError('NON_FINITE_LOSS', `the ${what} is ${value} after ${this.#stepsDone} updates`, {
-      hint: 'lower the learning rate; the last checkpoint is kept and --resume continues from it',
+      hint: 'lower the learning rate; the last checkpoint is kept: with the settings as they are, --resume continues from it',
     });
   }
 
