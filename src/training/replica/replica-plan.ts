@@ -33,6 +33,9 @@ export interface ReplicaPlan extends MemoryPlan {
 /** What a worker thread takes before it computes: JavaScript's heap and code, measured with the compiled package. */
 const THREAD_BYTES = 24 << 20;
 
+/** What the library oneDNN takes in a process with the code that it compiles, measured with 3.2 on AVX2. */
+const ONEDNN_BYTES = 24 << 20;
+
 /** Plans a step from shapes alone: nothing is loaded or allocated. */
 export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, recomputedLayers: number): ReplicaPlan {
   const { weightBytes, prefixTokens, frozenCount, workers, products, logitChunkBytes } = options;
@@ -43,11 +46,11 @@ export function planReplica(config: ModelConfig, options: ReplicaPlanOptions, re
   const cartridgeBytes = new SharedCartridge(cartridge, 0n).byteLength;
   const arena = new Arena(0n);
   layOutReplica(config, shape, operandType, arena);
-  const scratchBytes = products.provider === 'ggml' ? ggmlScratchBytes(config, shape, operandType) : 0;
+  const ofProducts = products.provider === 'ggml' ? ggmlScratchBytes(config, shape, operandType) * workers : ONEDNN_BYTES;
   const parts = {
     weights: weightBytes,
     'activations and temporary values': arena.byteLength * workers,
-    'memory of the products': scratchBytes * workers,
+    'memory of the products': ofProducts,
     'cartridge and optimiser': cartridgeBytes,
     threads: THREAD_BYTES * workers,
   };
