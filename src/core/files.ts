@@ -13,15 +13,18 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
   });
 }
 
-/** The same for content that is written in pieces by `write`. Throws `DISK_FULL` when the disk is. */
-export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+/**
+ * The same for content that is written in pieces by `write`, to the open file or, by a library, to its name until then. Throws
+ * `DISK_FULL` when the disk is.
+ */
+export async function replaceFile(path: string, write: (handle: FileHandle, temporary: string) => Promise<void>): Promise<void> {
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.part`);
   try {
     await mkdir(folder, { recursive: true });
     const handle = await open(temporary, 'wx');
     try {
-      await write(handle);
+      await write(handle, temporary);
       await handle.sync();
     } finally {
       await handle.close();

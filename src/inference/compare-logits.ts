@@ -10,6 +10,9 @@ export interface LogitDifference {
   agreement: number;
 }
 
+/** What quantised weights may make of the logits of exact ones: activations are rounded to 8 bits then. */
+export const QUANTIZED_TOLERANCE: Pick<LogitDifference, 'meanKl' | 'agreement'> = { meanKl: 0.02, agreement: 0.9 };
+
 /** Best tokens that lie closer than this may change places by rounding. */
 const CLOSE_LOGITS = 0.5;
 

@@ -13,6 +13,7 @@ const tuningSchema = z.strictObject({
   flashAttention: z.boolean(),
   cacheType: z.enum(['f16', 'bf16', 'f32']),
   extraBuffers: z.boolean(),
+  /** What libllama computes with: the weights as the model's file has them, or a copy of them in Q8_0. */
   weights: z.enum(['stored', 'q8_0']),
 });
 

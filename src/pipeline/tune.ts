@@ -3,7 +3,7 @@ import { hashWeights } from '../cartridge/weights-hash.js';
 import { cacheFolder } from '../core/environment.js';
 import { throwIfAborted } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
-import { compareLogits, type LogitDifference } from '../inference/compare-logits.js';
+import { compareLogits, type LogitDifference, QUANTIZED_TOLERANCE } from '../inference/compare-logits.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import { LanguageModel } from '../inference/language-model.js';
 import { logitsOf } from '../inference/score.js';
@@ -57,9 +57,6 @@ const RUNS = 3;
 const WORTHWHILE_GAIN = 1.04;
 const STANDARD_WEIGHTS = { extraBuffers: true, weights: 'stored' } as const;
 const SAMPLE_TOKENS = 128;
-/** What the equivalence gate allows between the exact student and quantised weights, too. */
-const MOST_KL = 0.02;
-const LEAST_AGREEMENT = 0.9;
 
 /**
  * Finds the settings of libllama that are fastest for a model on this machine: one setting after the other is varied, the best
@@ -97,19 +94,17 @@ type Variants = (best: EngineTuning, maxThreads: number) => EngineTuning[];
 
 /** In the order of what they usually change. */
 function dimensions(gguf: GgufFile): readonly Variants[] {
-  return mayGainFromCopy(gguf) ? [...SETTINGS.slice(0, 2), COPY, ...SETTINGS.slice(2)] : SETTINGS;
+  const copies = mayGainFromCopy(gguf) ? (['q8_0'] as const) : [];
+  return [
+    (best, most) => threadCounts(most).map((threads) => ({ ...best, threads, decodeThreads: threads })),
+    (best, most) => threadCounts(most).map((decodeThreads) => ({ ...best, decodeThreads })),
+    (best) => copies.map((weights) => ({ ...best, weights })),
+    (best) => [{ ...best, extraBuffers: !best.extraBuffers }],
+    (best) => [{ ...best, flashAttention: !best.flashAttention }],
+    (best) => [128, 256].map((batchTokens) => ({ ...best, batchTokens })),
+    (best) => (['bf16', 'f32'] as const).map((cacheType) => ({ ...best, cacheType })),
+  ];
 }
-
-const COPY: Variants = (best) => [{ ...best, weights: 'q8_0' }];
-
-const SETTINGS: readonly Variants[] = [
-  (best, most) => threadCounts(most).map((threads) => ({ ...best, threads, decodeThreads: threads })),
-  (best, most) => threadCounts(most).map((decodeThreads) => ({ ...best, decodeThreads })),
-  (best) => [{ ...best, extraBuffers: !best.extraBuffers }],
-  (best) => [{ ...best, flashAttention: !best.flashAttention }],
-  (best) => [128, 256].map((batchTokens) => ({ ...best, batchTokens })),
-  (best) => (['bf16', 'f32'] as const).map((cacheType) => ({ ...best, cacheType })),
-];
 
 function threadCounts(most: number): number[] {
   const counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64].filter((count) => count < most);
@@ -152,7 +147,7 @@ class Search {
       this.#note(
         `weights ${copy.weights} beside the stored ones: KL ${meanKl.toExponential(1)} a token, ${(agreement * 100).toFixed(0)} % of the best tokens agree`,
       );
-      return meanKl <= MOST_KL && agreement >= LEAST_AGREEMENT;
+      return meanKl <= QUANTIZED_TOLERANCE.meanKl && agreement >= QUANTIZED_TOLERANCE.agreement;
     });
     return this.#faithful;
   }

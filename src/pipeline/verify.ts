@@ -1,7 +1,7 @@
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { CartridgesError } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
-import { compareLogits, type LogitDifference } from '../inference/compare-logits.js';
+import { compareLogits, type LogitDifference, QUANTIZED_TOLERANCE } from '../inference/compare-logits.js';
 import { logitsOf } from '../inference/score.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { runForward } from '../models/run-forward.js';
@@ -106,5 +106,5 @@ function toleranceOf({ fingerprint, profile }: ModelSession, exact: boolean): Ga
   const types = [fingerprint.quantization, (profile?.chosen.name ?? 'f32').toUpperCase()];
   if (types.every((type) => type === 'F32')) return { largest: exact ? 1e-4 : 0.05, meanKl: 1e-4, agreement: 1 };
   if (types.every((type) => type === 'F32' || type === 'F16')) return { largest: 0.1, meanKl: 1e-4, agreement: 1 };
-  return { meanKl: 0.02, agreement: 0.9 };
+  return QUANTIZED_TOLERANCE;
 }

@@ -1,16 +1,13 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { cacheFolder } from '../core/environment.js';
-import { CartridgesError, rethrow } from '../core/errors.js';
+import { CartridgesError } from '../core/errors.js';
+import { replaceFile } from '../core/files.js';
 import type { RunOptions } from '../core/progress.js';
 import { requantize } from '../inference/requantize.js';
 import { type GgufFile, readGguf } from '../models/gguf.js';
 import { resolveThreads } from '../native/devices.js';
 import { ENGINE_VERSION, loadEngine } from '../native/engine.js';
-
-/** What libllama computes with: the weights as the model's file has them, or a copy of them in Q8_0. */
-export type WeightsForm = 'stored' | 'q8_0';
+import type { EngineTuning } from './engine-tuning.js';
 
 /** Types that lose nothing, or no less, in a copy: whoever took such a file wants its exactness, or has what the copy would give. */
 const UNCOPIED_TYPES: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16', 'F64', 'I8', 'I16', 'I32', 'I64', 'Q8_0']);
@@ -30,14 +27,16 @@ export function mayGainFromCopy(gguf: GgufFile): boolean {
 export async function weightsPath(
   gguf: GgufFile,
   weightsHash: string,
-  form: WeightsForm,
+  form: EngineTuning['weights'],
   { onProgress }: RunOptions = {},
 ): Promise<string> {
   if (form === 'stored') return gguf.path;
   const path = join(cacheFolder(), 'weights', `${weightsHash}-${ENGINE_VERSION.llama}.${form}.gguf`);
   if (isWhole(path)) return path;
   onProgress?.({ kind: 'note', stage: 'load', message: `writing the weights in ${form} to ${path}, once` });
-  await makeCopy(gguf.path, path).catch(rethrow);
+  await replaceFile(path, (_, temporary) =>
+    requantize(loadEngine(), { from: gguf.path, to: temporary, type: 'Q8_0', threads: resolveThreads(0) }),
+  );
   return path;
 }
 
@@ -48,19 +47,5 @@ function isWhole(path: string): boolean {
   } catch (error) {
     if (CartridgesError.is(error)) return false;
     throw error;
-  }
-}
-
-/** Under another name at first, so that a copy that was broken off is never taken for one. */
-async function makeCopy(from: string, to: string): Promise<void> {
-  const temporary = `${to}.${randomBytes(6).toString('hex')}.part`;
-  await mkdir(dirname(to), { recursive: true });
-  try {
-    await requantize(loadEngine(), { from, to: temporary, type: 'Q8_0', threads: resolveThreads(0) });
-    const written = await open(temporary, 'r+');
-    await written.sync().finally(() => written.close());
-    await rename(temporary, to);
-  } finally {
-    await rm(temporary, { force: true });
   }
 }

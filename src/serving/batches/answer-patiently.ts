@@ -24,8 +24,8 @@ class ServerBusy extends TransientFailure {
 }
 
 /**
- * Asks again while the server is too busy (429 and 503), and a few times when its engine failed, with pauses that double, and returns its last answer. Rejects with
- * `CANCELLED` when the signal is aborted; any other failure is an answer too, with the status 500.
+ * Asks again while the server is too busy (429 and 503), and a few times when its engine failed, with pauses that double, and
+ * returns its last answer. Rejects with `CANCELLED` when the signal is aborted; any other failure is an answer too, with the status 500.
  */
 export async function answerPatiently(
   ask: () => Promise<DispatchedResponse>,
