@@ -1,4 +1,5 @@
 import type { RunOptions } from '../core/progress.js';
+import type { TokenizedCorpus } from '../pipeline/corpus-source.js';
 import type { ModelSession } from '../pipeline/model-session.js';
 import type { Settings } from '../pipeline/settings.js';
 import { requireModel } from './settings.js';
@@ -17,4 +18,17 @@ export async function withSession<T>(
   } finally {
     await session.dispose();
   }
+}
+
+/** The same with the text that a command is about. */
+export function withCorpus<T>(
+  settings: Settings,
+  source: string,
+  run: RunOptions,
+  body: (session: ModelSession, corpus: TokenizedCorpus) => Promise<T>,
+): Promise<T> {
+  return withSession(settings, run, async (session) => {
+    const { loadCorpus } = await import('../pipeline/corpus-source.js');
+    return body(session, await loadCorpus(source, session.tokenizer, run));
+  });
 }

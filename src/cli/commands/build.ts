@@ -4,7 +4,7 @@ import type { BuildResult } from '../../pipeline/build.js';
 import { SettingOption, withSettingsOptions } from '../options.js';
 import { CONTINUES_HINT, runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
-import { withSession } from '../with-session.js';
+import { withCorpus } from '../with-session.js';
 
 /** `cartridges build SOURCE -o FILE`: all stages from a text to a cartridge. */
 export function addBuildCommand(program: Command, terminal: Terminal): void {
@@ -28,10 +28,8 @@ export function addBuildCommand(program: Command, terminal: Terminal): void {
         const startedAt = performance.now();
         const settings = await resolve();
         checkCartridgePath(path);
-        await withSession(settings, run, async (session) => {
-          const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+        await withCorpus(settings, source, run, async (session, corpus) => {
           const { buildCartridge } = await import('../../pipeline/build.js');
-          const corpus = await loadCorpus(source, session.tokenizer, run);
           const { result } = await buildCartridge({ session, corpus, settings, output: path, startedAt, ...run });
           output.result(result, () => describe(result, corpus.tokens, String(settings.model)));
         });

@@ -2,7 +2,7 @@ import type { Command } from '@commander-js/extra-typings';
 import { SettingOption, withSettingsOptions } from '../options.js';
 import { CONTINUES_HINT, runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
-import { withSession } from '../with-session.js';
+import { withCorpus } from '../with-session.js';
 
 /** `cartridges synthesize SOURCE -o FOLDER`: self-study conversations with the teacher's log-probs. */
 export function addSynthesizeCommand(program: Command, terminal: Terminal): void {
@@ -20,10 +20,8 @@ export function addSynthesizeCommand(program: Command, terminal: Terminal): void
       command,
       async ({ output, settings: resolve, run }) => {
         const settings = await resolve();
-        await withSession(settings, run, async (session) => {
-          const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+        await withCorpus(settings, source, run, async (session, corpus) => {
           const { synthesizeDataset } = await import('../../pipeline/synthesize.js');
-          const corpus = await loadCorpus(source, session.tokenizer, run);
           const report = await synthesizeDataset({ session, corpus, settings, folder, ...run });
           output.result(report, () => {
             const { kept, attempted, duplicate, empty, truncated, failed } = report;

@@ -2,7 +2,7 @@ import type { Command } from '@commander-js/extra-typings';
 import { SettingOption, withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
 import type { Terminal } from '../terminal.js';
-import { withSession } from '../with-session.js';
+import { withCorpus } from '../with-session.js';
 import { checkCartridgePath, describeSteps } from './build.js';
 
 /** `cartridges train DATASET --corpus SOURCE -o FILE`: context distillation into a cartridge. */
@@ -29,10 +29,8 @@ export function addTrainCommand(program: Command, terminal: Terminal): void {
         const startedAt = performance.now();
         const settings = await resolve();
         checkCartridgePath(path);
-        await withSession(settings, run, async (session) => {
-          const { loadCorpus } = await import('../../pipeline/corpus-source.js');
+        await withCorpus(settings, source, run, async (session, corpus) => {
           const { trainAndWrite } = await import('../../pipeline/build.js');
-          const corpus = await loadCorpus(source, session.tokenizer, run);
           const result = await trainAndWrite({ session, corpus, settings, dataset, output: path, resume, startedAt, ...run });
           output.result(result, () => `${path}: ${result.tokens} rows, ${describeSteps(result)}`);
         });
