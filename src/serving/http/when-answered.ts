@@ -1,14 +1,24 @@
 import type { Context } from 'hono';
 
 /**
- * Calls `done` once, when the answer is complete: for a stream after its last byte, or when nobody reads it any more. To be called
- * behind `next()`.
+ * Calls `done` once, when the answer is complete: for a stream after its last byte, or when nobody reads it any more; of an answer
+ * to HEAD nobody reads any. To be called behind `next()`.
  */
 export function whenAnswered(context: Context, done: () => void): void {
   const { body, headers } = context.res;
   const isComplete = body === null || headers.get('content-type')?.startsWith('application/json');
   if (isComplete) done();
-  else context.res = new Response(watchEnd(body, done), context.res);
+  else if (context.req.method === 'HEAD') body.cancel().then(done, done);
+  else context.res = new Response(watchEnd(body, once(done)), context.res);
+}
+
+/** A reader who leaves while it waits ends its own waiting too. */
+function once(done: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) done();
+    isDone = true;
+  };
 }
 
 /** Hands a stream through, no faster than it is read. */
