@@ -1,5 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { type AppParts, createApp } from './app.js';
 import type { Caller } from './caller.js';
 import type { Readiness } from './health.js';
@@ -56,7 +56,7 @@ function createRoutes() {
   router.post('/fail', () => {
     throw new Error('cannot read /home/me');
   });
-  router.post('/wait', async (context) => {
+  router.on(['GET', 'POST'], '/wait', async (context) => {
     const { signal } = context.req.raw;
     await new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new DOMException('', 'AbortError'))));
     return context.text('never');
@@ -257,9 +257,21 @@ test('room is taken until the last byte of a stream, or until its reader leaves'
 
 test('a request that takes too long is ended, with its reason', async () => {
   const app = createTestApp({ timeLimits: { requestSeconds: 0.05, uploadSeconds: 1 } });
-  const answer = await app.request('/wait', post('{}'));
-  expect(answer.status).toBe(408);
-  expect(await answer.json()).toMatchObject({ error: { message: expect.stringContaining('0.05 s') } });
+  for (const init of [post('{}'), {}]) {
+    const answer = await app.request('/wait', init);
+    expect(answer.status).toBe(408);
+    expect(await answer.json()).toMatchObject({ error: { message: expect.stringContaining('0.05 s') } });
+  }
+});
+
+test('a HEAD is over with its head', async () => {
+  const lifetimes = new RequestLifetimes();
+  const ends = vi.fn();
+  vi.spyOn(lifetimes, 'begin').mockReturnValue({ signal: new AbortController().signal, end: ends });
+  const head = await createTestApp({ lifetimes }).request('/docs', { method: 'HEAD' });
+  expect([head.status, await head.text()]).toEqual([200, '']);
+  await vi.waitFor(() => expect(log).toMatchObject([{ method: 'HEAD', path: '/docs', status: 200 }]));
+  expect(ends).toHaveBeenCalledOnce();
 });
 
 test('a body that does not come is not waited for', async () => {

@@ -1,4 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
+import { dropConnectionOf } from '../http/drop-connection.js';
 import { json, refused } from '../json-answer.js';
 import { notFound } from '../request-error.js';
 import type { ServerEnv } from '../server-env.js';
@@ -85,7 +86,8 @@ export function addFileRoutes(router: OpenAPIHono<ServerEnv>, store: BatchStore)
   });
   router.openapi(contentRoute, async (context) => {
     const file = store.files.get(context.get('caller').scope, context.req.valid('param').id);
-    return new Response(contentStream(await store.files.openContent(file)), {
+    const reader = { signal: context.req.raw.signal, dropConnection: dropConnectionOf(context) };
+    return new Response(contentStream(await store.files.openContent(file), reader), {
       headers: {
         'content-type': 'application/octet-stream',
         'content-length': String(file.bytes),

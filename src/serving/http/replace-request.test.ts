@@ -12,7 +12,19 @@ test('a request keeps what is not replaced, and its signal is the very one that 
   expect(await replaceRequest(original(), { signal }).text()).toBe('before');
 });
 
-test('a request that cannot have a body stays as it is', () => {
-  const request = new Request('http://localhost/');
+test.each(['GET', 'HEAD'])('a %s, which has no body, gets its signal too', (method) => {
+  const { signal } = new AbortController();
+  const replaced = replaceRequest(new Request('http://localhost/a', { method, headers: { 'x-a': '1' } }), { signal });
+  expect(replaced.signal).toBe(signal);
+  expect([replaced.url, replaced.method, replaced.headers.get('x-a'), replaced.body]).toEqual([
+    'http://localhost/a',
+    method,
+    '1',
+    null,
+  ]);
+});
+
+test('a request that no route takes stays as it is', () => {
+  const request = Object.defineProperty(new Request('http://localhost/'), 'method', { value: 'TRACE' });
   expect(replaceRequest(request, {})).toBe(request);
 });

@@ -1,5 +1,5 @@
-/** The methods whose requests may have a body; only their routes do work that can be cut short. */
-const METHODS_WITH_BODY = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
+/** The methods that routes have. Some others cannot be spelled in a Request that is made here. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']);
 
 /**
  * The same request with another signal or body, for middleware to put in its place. Its signal is the one that is given: a new
@@ -7,7 +7,7 @@ const METHODS_WITH_BODY = new Set(['POST', 'PUT', 'PATCH', 'DELETE']);
  */
 export function replaceRequest(request: Request, { signal = request.signal, body = request.body }: RequestParts): Request {
   const { url, method, headers } = request;
-  if (!METHODS_WITH_BODY.has(method)) return request;
+  if (!METHODS.has(method)) return request;
   const replaced = new Request(url, { method, headers, body, duplex: 'half' });
   return Object.defineProperty(replaced, 'signal', { value: signal });
 }

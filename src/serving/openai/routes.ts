@@ -1,6 +1,7 @@
 import { createRoute, type OpenAPIHono, type z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { GeneratedToken } from '../../inference/requests.js';
+import { dropConnectionOf } from '../http/drop-connection.js';
 import { refused } from '../json-answer.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
@@ -27,11 +28,6 @@ const CHAT_PATHS = [
 ];
 const COMPLETION_PATHS = ['/v1/completions', '/v1/cartridge/completions', '/custom/cartridge/completions'];
 const WARNING_HEADER = 'X-Cartridges-Warning';
-
-/** The part of node's request that a handler finds in `env` when a socket stands behind it. */
-interface NodeBindings {
-  outgoing?: { destroy(): void };
-}
 
 /**
  * OpenAI's routes for models, chats and completions, and Tokasaurus' cartridge routes for the same handlers. Their schemas
@@ -80,11 +76,10 @@ async function respond(
 ): Promise<Response> {
   const answer = await Answer.start(request, parts, context.get('caller'), context.req.raw.signal);
   const writer = createWriter(answer);
-  const { outgoing } = (context.env ?? {}) as NodeBindings;
   const response = request.stream
     ? await streamAnswer(answer, writer, {
         slowClientSeconds: parts.limits.slowClientSeconds,
-        ...(outgoing && { dropConnection: () => outgoing.destroy() }),
+        dropConnection: dropConnectionOf(context),
       })
     : Response.json(writer.whole(await collect(answer)));
   if (answer.warning !== undefined) response.headers.set(WARNING_HEADER, answer.warning);

@@ -11,8 +11,8 @@ const HEADERS = {
 
 export interface StreamOptions {
   slowClientSeconds: number;
-  /** Closes the connection of a reader that does not read, which ending the stream alone would not do. */
-  dropConnection?: () => void;
+  /** Closes the connection of a reader that does not read. */
+  dropConnection: (() => void) | undefined;
 }
 
 /**
