@@ -3,26 +3,45 @@ import type { Caller } from './caller.js';
 import type { Dispatch } from './dispatch.js';
 import { toErrorBody, toErrorResponse } from './error-response.js';
 import { replaceRequest } from './http/replace-request.js';
+import type { Place } from './limits/place.js';
 import type { TokenRates } from './limits/token-rates.js';
 import { RequestError } from './request-error.js';
 import { createRouter } from './router.js';
 import type { ServerEnv } from './server-env.js';
 
+/** What is handed over beside a line, where nothing that comes over the network gets. */
+interface LineEnv {
+  caller: Caller;
+  place: Place | undefined;
+}
+
 /**
- * Calls routes in this process. The caller is handed over beside the request, where nothing that comes over the network gets.
- * Nobody waits in front of a batch, so its lines wait for the token rate of their key, where a client would get 429.
+ * Calls routes in this process. Lines wait for the token rate of their key, where a client would get 429.
+ *
+ * @param placeOf  The place of a line that counts against its key; without it none does.
  */
-export function createDispatch(routes: OpenAPIHono<ServerEnv>, rates: TokenRates): Dispatch {
+export function createDispatch(
+  routes: OpenAPIHono<ServerEnv>,
+  rates: TokenRates,
+  placeOf: (caller: Caller) => Place | undefined = () => undefined,
+): Dispatch {
   const router = createRouter();
   router.use(async (context, next) => {
-    context.set('caller', (context.env as unknown as { caller: Caller }).caller);
+    const { caller, place } = context.env as unknown as LineEnv;
+    context.set('caller', caller);
+    context.set('place', place);
     await next();
   });
   router.route('/', routes);
   router.notFound(() => toErrorResponse(new RequestError(404, 'there is no such route for a line of a batch')));
   return async (path, body, caller, signal) => {
     await rates.whenAllowed(caller.scope, signal);
-    return readResponse(await router.fetch(requestFor(path, body, signal), { caller }));
+    const place = placeOf(caller);
+    try {
+      return await readResponse(await router.fetch(requestFor(path, body, signal), { caller, place } satisfies LineEnv));
+    } finally {
+      place?.leave();
+    }
   };
 }
 

@@ -96,11 +96,14 @@ async function start(
   return { url: http.url, model: model.name, plan };
 }
 
-/** Batches go through the same routes as requests of clients, and wait for the token rate of their key. */
+/**
+ * Batches go through the same routes as requests of clients, and wait for the token rate of their key. Lines that a client waits
+ * for count against its key; those of files have places of their own, so that a long batch does not lock its key out.
+ */
 function openServedBatches(
   { serving }: ServingSettings,
   openai: OpenAPIHono<ServerEnv>,
-  { rates }: Guards,
+  { rates, admission }: Guards,
   keys: KeyRing | undefined,
   run: ServeOptions,
 ): Promise<Batches> {
@@ -108,6 +111,7 @@ function openServedBatches(
     folder: join(serving.dataFolder, 'batches'),
     limits: batchLimits(serving),
     dispatch: createDispatch(openai, rates),
+    dispatchSynchronous: createDispatch(openai, rates, (caller) => admission.placeOfLine(caller)),
     callerOf: (scope) => (keys ? keys.holderOf(scope) : localCallerOf(scope)),
     whenAllowed: (scope, signal) => rates.whenAllowed(scope, signal),
     warn: warningsOf(run),

@@ -6,7 +6,7 @@ const name = z.string().regex(/^[\w.@-]{1,64}$/, 'expected up to 64 letters, dig
 
 /** What one key may use of the server; where it says nothing, the settings of the server hold. */
 const keyLimits = z.strictObject({
-  /** Requests at a time. */
+  /** Requests at a time, and answers of all of them together. */
   concurrency: z.int().min(1).max(100_000).optional(),
   tokensPerMinute: z.int().min(1).optional(),
 });

@@ -6,6 +6,8 @@ import { BatchStore, type BatchStoreOptions } from './batch-store.js';
 import type { BatchRunParts } from './run-batch.js';
 
 export interface BatchesOptions extends BatchStoreOptions, Pick<BatchRunParts, 'dispatch' | 'callerOf'> {
+  /** For lines that a client waits for; without it they are as those of files. */
+  dispatchSynchronous?: BatchRunParts['dispatch'];
   /** Resolves when a scope may go on, such as `TokenRates.whenAllowed`; without it all may. */
   whenAllowed?: BatchRunParts['whenAllowed'];
 }
@@ -20,6 +22,7 @@ export interface Batches {
 /** Opens a folder of files and batches and goes on with what is unfinished in it. */
 export async function openBatches({
   dispatch,
+  dispatchSynchronous = dispatch,
   callerOf,
   whenAllowed = async () => {},
   ...options
@@ -29,7 +32,7 @@ export async function openBatches({
   const runner = new BatchRunner({ store, dispatch, callerOf, whenAllowed, warn });
   runner.start();
   return {
-    routes: batchRoutes({ store, runner, dispatch, limits, warn }),
+    routes: batchRoutes({ store, runner, dispatch: dispatchSynchronous, limits, warn }),
     close: async () => {
       await runner.close();
       store.close();

@@ -4,15 +4,16 @@ import { TokenRates } from './token-rates.js';
 
 const caller = (scope: string) => ({ scope, isAdmin: false, mayUse: () => true });
 const idle = { all: () => 0, of: () => 0 };
+const never = new AbortController().signal;
 const unlimited = new TokenRates(() => undefined);
 
 test('takes what runs and what may wait, and refuses the next until one is done', () => {
   const admission = new Admission({ maxRequests: 2, queueSize: 1, concurrencyOf: () => 100 }, unlimited, idle);
-  const leave = [1, 2, 3].map(() => admission.take(caller('ana')));
+  const places = [1, 2, 3].map(() => admission.take(caller('ana')));
   expect(() => admission.take(caller('bob'))).toThrow(
     expect.objectContaining({ status: 429, retryAfterSeconds: expect.any(Number) }),
   );
-  leave[0]!();
+  places[0]!.leave();
   admission.take(caller('bob'));
 });
 
@@ -41,14 +42,54 @@ test('a key that fills the queue of the engine leaves others their share', () =>
 
 test('a key has no more requests under way than it may, other keys have theirs', () => {
   const admission = new Admission({ maxRequests: 9, queueSize: 9, concurrencyOf: (s) => (s === 'ana' ? 1 : 2) }, unlimited, idle);
-  const leave = admission.take(caller('ana'));
+  const place = admission.take(caller('ana'));
   expect(() => admission.take(caller('ana'))).toThrow(
     expect.objectContaining({ status: 429, message: expect.stringContaining('1') }),
   );
   admission.take(caller('bob'));
   admission.take(caller('bob'));
-  leave();
+  place.leave();
   admission.take(caller('ana'));
+});
+
+test('a key has no more answers under way than it may, however few requests ask for them', async () => {
+  const admission = new Admission({ maxRequests: 9, queueSize: 9, concurrencyOf: () => 4 }, unlimited, idle);
+  const hold = async (count: number, scope = 'ana') => {
+    const place = admission.take(caller(scope));
+    await place.hold({ count, param: 'n' }, never).catch((error) => {
+      place.leave();
+      throw error;
+    });
+    return place;
+  };
+  const place = await hold(3);
+  await expect(hold(2)).rejects.toMatchObject({
+    status: 429,
+    retryAfterSeconds: expect.any(Number),
+    message: expect.stringMatching(/3 answers .* 2 more .* 4 /),
+  });
+  await expect(hold(5)).rejects.toMatchObject({ status: 400, param: 'n', message: expect.stringContaining('4 at a time') });
+  await hold(1);
+  await hold(4, 'bob');
+  place.leave();
+  await hold(3);
+});
+
+test('lines wait for the answers of their key', async () => {
+  const admission = new Admission({ maxRequests: 9, queueSize: 9, concurrencyOf: () => 2 }, unlimited, idle);
+  const request = admission.take(caller('ana'));
+  await request.hold({ count: 1, param: 'messages' }, never);
+  const [first, second] = [1, 2].map(() => admission.placeOfLine(caller('ana')));
+  await first!.hold({ count: 1, param: 'messages' }, never);
+  let isHeld = false;
+  const held = second!.hold({ count: 1, param: 'messages' }, never).then(() => {
+    isHeld = true;
+  });
+  await new Promise(setImmediate);
+  expect(isHeld).toBe(false);
+  request.leave();
+  await held;
+  await expect(admission.placeOfLine(caller('ana')).hold({ count: 3, param: 'n' }, never)).rejects.toMatchObject({ status: 400 });
 });
 
 test('a key without tokens left is refused, and is not counted', () => {

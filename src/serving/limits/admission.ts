@@ -1,5 +1,7 @@
 import type { Caller } from '../caller.js';
 import { RequestError } from '../request-error.js';
+import { AnswerRoom, type Release } from './answer-room.js';
+import type { AskedAnswers, Place } from './place.js';
 import type { TokenRates } from './token-rates.js';
 
 export interface AdmissionLimits {
@@ -7,7 +9,7 @@ export interface AdmissionLimits {
   maxRequests: number;
   /** Requests that may wait beside those. */
   queueSize: number;
-  /** Requests of a scope at a time. */
+  /** Requests of a scope at a time, and answers of all of them together. */
   concurrencyOf(scope: string): number;
 }
 
@@ -22,12 +24,13 @@ const MAX_RETRY_SECONDS = 30;
 /** Weight of the newest answer in the mean time of an answer. */
 const NEWEST_WEIGHT = 0.2;
 
-/** Decides whether one more request for an answer is taken, and counts those that are. */
+/** Decides whether one more request for answers is taken, and counts those that are with what they ask for. */
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #rates: TokenRates;
   readonly #engine: EngineQueue;
   readonly #ofScope = new Map<string, number>();
+  readonly #room: AnswerRoom;
   #taken = 0;
   #meanSeconds = 1;
 
@@ -35,18 +38,37 @@ export class Admission {
     this.#limits = limits;
     this.#rates = rates;
     this.#engine = engine;
+    this.#room = new AnswerRoom((scope) => limits.concurrencyOf(scope));
   }
 
-  /** Takes a request, or throws 429 with the time after which a further try makes sense. Call what is returned at its end. */
-  take({ scope }: Caller): () => void {
+  /** Takes a request, or throws 429 with the time after which a further try makes sense; so does its place. */
+  take({ scope }: Caller): Place {
     this.#checkQueue(scope);
     this.#checkConcurrency(scope);
     this.#rates.check(scope);
     const started = performance.now();
+    let release: Release = () => {};
     this.#count(scope, 1);
-    return () => {
-      this.#count(scope, -1);
-      this.#meanSeconds += NEWEST_WEIGHT * ((performance.now() - started) / 1000 - this.#meanSeconds);
+    return {
+      hold: async (asked) => {
+        release = this.#takeRoom(scope, asked);
+      },
+      leave: () => {
+        release();
+        this.#count(scope, -1);
+        this.#meanSeconds += NEWEST_WEIGHT * ((performance.now() - started) / 1000 - this.#meanSeconds);
+      },
+    };
+  }
+
+  /** The place of one line of a request that was taken: it waits for room, since many lines come at once. */
+  placeOfLine({ scope }: Caller): Place {
+    let release: Release = () => {};
+    return {
+      hold: async (asked, signal) => {
+        release = await this.#room.whenFree(scope, asked, signal);
+      },
+      leave: () => release(),
     };
   }
 
@@ -69,6 +91,14 @@ export class Admission {
     throw new RequestError(429, `the key has ${most} requests under way, the most that it may`, {
       retryAfterSeconds: this.#secondsFor(1),
     });
+  }
+
+  #takeRoom(scope: string, asked: AskedAnswers): Release {
+    const release = this.#room.take(scope, asked);
+    if (release) return release;
+    const most = this.#limits.concurrencyOf(scope);
+    const message = `the key has ${this.#room.taken(scope)} answers under way, and ${asked.count} more are above the ${most} that it may have`;
+    throw new RequestError(429, message, { retryAfterSeconds: this.#secondsFor(1) });
   }
 
   #secondsFor(answers: number): number {

@@ -3,11 +3,12 @@ import { whenAnswered } from '../http/when-answered.js';
 import type { ServerEnv } from '../server-env.js';
 import type { Admission } from './admission.js';
 
-/** Takes requests for answers as long as there is room for them, and gives the room back when the answer is complete. */
+/** Takes requests for answers as long as there is room for them, and gives their place back when the answer is complete. */
 export function admit(admission: Admission): MiddlewareHandler<ServerEnv> {
   return async function admitRequest(context, next) {
-    const leave = admission.take(context.get('caller'));
+    const place = admission.take(context.get('caller'));
+    context.set('place', place);
     await next();
-    whenAnswered(context, leave);
+    whenAnswered(context, () => place.leave());
   };
 }

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { Sampling } from '../../chat/chat-client.js';
 import { sha256 } from '../../core/hashing.js';
+import type { AskedAnswers } from '../limits/place.js';
 import type { CartridgeNames } from './cartridge-choice.js';
 import type { ChatRequestBody } from './chat-request.js';
 import type { CompletionRequestBody } from './completion-request.js';
@@ -11,6 +12,7 @@ export interface AnswerRequest {
   names: CartridgeNames;
   /** Turns the prompts into tokens, which takes a while for long ones. Throws what the framing throws. */
   encode(behindCartridge: boolean): Int32Array[];
+  promptCount: number;
   /** The field of the request that holds the prompts. */
   promptParam: 'messages' | 'prompt';
   hasSystemMessage: boolean;
@@ -50,6 +52,11 @@ export function readSharedFields(body: SharedBody) {
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
   };
+}
+
+/** What a request asks the engine for. */
+export function askedAnswers({ promptCount, promptParam, choices }: AnswerRequest): AskedAnswers {
+  return { count: promptCount * choices, param: choices > 1 ? 'n' : promptParam };
 }
 
 /** The seed of one choice: equal requests draw alike, choices of one request do not. */

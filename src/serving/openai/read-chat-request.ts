@@ -20,6 +20,7 @@ export function readChatRequest(body: ChatRequestBody, framings: FramingVariants
     ...readSharedFields(body),
     names: { model: body.model, field: body.cartridges ?? [], blocks, blockParam, order: body.cartridge_order },
     encode: (behindCartridge) => [framing.encodePrompt(messages, { behindCartridge })],
+    promptCount: 1,
     promptParam: 'messages',
     hasSystemMessage: messages.some(({ role }) => role === 'system'),
     topLogprobs: readTopLogprobs(body),

@@ -20,6 +20,7 @@ export function readCompletionRequest(body: CompletionRequestBody, framing: Chat
       prompts.map((prompt) =>
         typeof prompt === 'string' ? framing.encodeText(prompt, { bos: !behindCartridge }) : Int32Array.from(prompt),
       ),
+    promptCount: prompts.length,
     promptParam: 'prompt',
     hasSystemMessage: false,
     topLogprobs: body.logprobs ?? (body.logprobs_in_fingerprint ? 0 : undefined),

@@ -6,7 +6,7 @@ import { refused } from '../json-answer.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
 import { Answer, type AnswerParts } from './answer.js';
-import type { AnswerRequest } from './answer-request.js';
+import { type AnswerRequest, askedAnswers } from './answer-request.js';
 import type { AnswerWriter } from './answer-writer.js';
 import { chatRequestSchema } from './chat-request.js';
 import { ChatWriter } from './chat-writer.js';
@@ -74,7 +74,9 @@ async function respond(
   parts: AnswerParts,
   createWriter: (answer: Answer) => AnswerWriter,
 ): Promise<Response> {
-  const answer = await Answer.start(request, parts, context.get('caller'), context.req.raw.signal);
+  const { signal } = context.req.raw;
+  await context.get('place')?.hold(askedAnswers(request), signal);
+  const answer = await Answer.start(request, parts, context.get('caller'), signal);
   const writer = createWriter(answer);
   const response = request.stream
     ? await streamAnswer(answer, writer, {
