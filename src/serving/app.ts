@@ -17,6 +17,7 @@ import type { ServerMetrics } from './metrics/server-metrics.js';
 import { RequestError } from './request-error.js';
 import { createRouter } from './router.js';
 import type { ServerEnv } from './server-env.js';
+import { WARNING_HEADER } from './warning-header.js';
 
 /** What an app is put together from. */
 export interface AppParts {
@@ -73,7 +74,7 @@ function allowPages({ allowOrigins }: OriginRules) {
   return cors({
     origin: (origin) => (allowOrigins.includes('*') || allowOrigins.includes(origin) ? origin : null),
     allowHeaders: ['Authorization', 'Content-Type', 'X-Request-Id'],
-    exposeHeaders: ['X-Request-Id', 'Retry-After', 'X-Cartridges-Warning'],
+    exposeHeaders: ['X-Request-Id', 'Retry-After', WARNING_HEADER],
   });
 }
 

@@ -4,6 +4,8 @@ import type { Caller } from './caller.js';
 export interface DispatchedResponse {
   status: number;
   body: unknown;
+  /** What the sender should know beside the answer. */
+  warning?: string;
 }
 
 /** Sends a JSON body through a route of this server as a caller, as if it had come over the network: lines of batches do. */

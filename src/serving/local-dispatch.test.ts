@@ -16,6 +16,7 @@ const route = createRoute({
 const routes = createRouter();
 routes.openapi(route, (context) => context.json({ ...context.req.valid('json'), scope: context.get('caller').scope }, 200));
 routes.post('/v1/stream', (context) => context.body('data: a', 200, { 'content-type': 'text/event-stream' }));
+routes.post('/v1/warned', (context) => context.json({}, 200, { 'X-Cartridges-Warning': 'mind' }));
 routes.post('/v1/aborted', (context) => context.json({ aborted: context.req.raw.signal.aborted }));
 routes.post('/v1/room', async (context) => {
   await context.get('place')?.hold({ count: 1, param: 'n' }, context.req.raw.signal);
@@ -34,6 +35,12 @@ test('a line is checked and answered as a request of its caller', async () => {
   expect(await dispatch('/v1/echo', { text: 1 }, ana)).toMatchObject({ status: 400, body: { error: { param: 'text' } } });
   expect(await dispatch('/nope', {}, ana)).toMatchObject({ status: 404, body: { error: { code: 'not_found' } } });
   expect(await dispatch('/v1/stream', {}, ana)).toMatchObject({ status: 400, body: { error: { param: 'stream' } } });
+});
+
+test('what is to be known beside an answer comes with it', async () => {
+  const dispatch = createDispatch(routes, unlimited);
+  expect(await dispatch('/v1/warned', {}, ana)).toEqual({ status: 200, body: {}, warning: 'mind' });
+  expect(await dispatch('/v1/echo', { text: 'a' }, ana)).not.toHaveProperty('warning');
 });
 
 test('the signal of a line is that of its request', async () => {

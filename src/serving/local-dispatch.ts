@@ -1,6 +1,6 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Caller } from './caller.js';
-import type { Dispatch } from './dispatch.js';
+import type { Dispatch, DispatchedResponse } from './dispatch.js';
 import { toErrorBody, toErrorResponse } from './error-response.js';
 import { replaceRequest } from './http/replace-request.js';
 import type { Place } from './limits/place.js';
@@ -8,6 +8,7 @@ import type { TokenRates } from './limits/token-rates.js';
 import { RequestError } from './request-error.js';
 import { createRouter } from './router.js';
 import type { ServerEnv } from './server-env.js';
+import { WARNING_HEADER } from './warning-header.js';
 
 /** What is handed over beside a line, where nothing that comes over the network gets. */
 interface LineEnv {
@@ -51,9 +52,11 @@ function requestFor(path: string, body: unknown, signal: AbortSignal | undefined
   return signal ? replaceRequest(request, { signal }) : request;
 }
 
-async function readResponse(response: Response): Promise<{ status: number; body: unknown }> {
-  if (response.headers.get('content-type')?.startsWith('application/json')) {
-    return { status: response.status, body: await response.json() };
+async function readResponse(response: Response): Promise<DispatchedResponse> {
+  const { status, headers } = response;
+  if (headers.get('content-type')?.startsWith('application/json')) {
+    const warning = headers.get(WARNING_HEADER);
+    return { status, body: await response.json(), ...(warning !== null && { warning }) };
   }
   await response.body?.cancel();
   return { status: 400, body: toErrorBody(new RequestError(400, 'a line of a batch cannot be streamed', { param: 'stream' })) };

@@ -105,6 +105,21 @@ describe('a batch', () => {
     expect(api.warnings.join()).toContain('broken');
   });
 
+  it('says in a line what is to be known beside its answer', async () => {
+    const dispatch: Dispatch = async (_path, body) => ({
+      status: 200,
+      body,
+      ...((body as { number: number }).number === 1 && { warning: 'mind' }),
+    });
+    await reopen({ dispatch });
+    const batch = await api.untilStatus(await api.startBatch(requestLines(2)), ENDED);
+    const responses = (await api.lines(batch.output_file_id)).map(({ response }: { response: object }) => response);
+    expect(responses).toEqual([
+      { status_code: 200, request_id: expect.any(String), body: { number: 0 } },
+      { status_code: 200, request_id: expect.any(String), body: { number: 1 }, warning: 'mind' },
+    ]);
+  });
+
   it('fails by naming the lines that are no requests, before any is answered', async () => {
     const held = new HeldDispatch();
     await reopen({ dispatch: held.dispatch });

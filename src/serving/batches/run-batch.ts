@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { toCartridgesError } from '../../core/errors.js';
 import type { Caller } from '../caller.js';
-import type { Dispatch } from '../dispatch.js';
+import type { Dispatch, DispatchedResponse } from '../dispatch.js';
 import { toErrorBody } from '../error-response.js';
 import { RequestError } from '../request-error.js';
 import { answerPatiently } from './answer-patiently.js';
@@ -103,12 +103,17 @@ async function answerRequest(
   const caller = await callerOf(scope);
   if (caller === undefined) throw new BatchFailure('key_revoked', 'the key of this batch is gone');
   const patience = { policy: store.limits.busyRetry, signal, warn };
-  const response = await answerPatiently(() => dispatch(endpoint, body, caller, signal), patience);
-  const { status, body: answer } = response;
-  const json = resultLine(customId, { response: { status_code: status, request_id: drawId('req'), body: answer }, error: null });
+  const answer = await answerPatiently(() => dispatch(endpoint, body, caller, signal), patience);
+  const { status } = answer;
+  const json = resultLine(customId, { response: responseOf(answer), error: null });
   if (Buffer.byteLength(json) <= store.limits.maxAnswerBytes) return { index, failed: status >= 400, json };
   const message = `the answer has more than ${store.limits.maxAnswerBytes} bytes`;
   return { index, failed: true, json: resultLine(customId, { response: null, error: { code: 'answer_too_large', message } }) };
+}
+
+/** OpenAI's form of an answer in a line; it has no headers, so a warning is one more field where there is one. */
+function responseOf({ status, body, warning }: DispatchedResponse): object {
+  return { status_code: status, request_id: drawId('req'), body, ...(warning !== undefined && { warning }) };
 }
 
 async function keep(result: RequestResult, { scope }: BatchRecord, log: ResultsLog, store: BatchStore): Promise<void> {

@@ -5,6 +5,7 @@ import { dropConnectionOf } from '../http/drop-connection.js';
 import { refused } from '../json-answer.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
+import { WARNING_HEADER } from '../warning-header.js';
 import { Answer, type AnswerParts } from './answer.js';
 import { type AnswerRequest, askedAnswers } from './answer-request.js';
 import type { AnswerWriter } from './answer-writer.js';
@@ -27,7 +28,6 @@ const CHAT_PATHS = [
   '/batch/cartridge/chat/completions',
 ];
 const COMPLETION_PATHS = ['/v1/completions', '/v1/cartridge/completions', '/custom/cartridge/completions'];
-const WARNING_HEADER = 'X-Cartridges-Warning';
 
 /**
  * OpenAI's routes for models, chats and completions, and Tokasaurus' cartridge routes for the same handlers. Their schemas
