@@ -98,7 +98,7 @@ describe.each(goldenNames())('%s', (name) => {
       expect(Math.abs(klSum / normalizer - golden.losses[`${golden_name}_kl`]!)).toBeLessThan(TOLERANCE.loss);
       const validation = await step.evaluate([goldenPack(golden)]);
       expect(Math.abs(validation.lossSum - lossSum)).toBeLessThan(TOLERANCE.loss * normalizer);
-      const gradients = step.gradients();
+      const gradients = await step.gradients();
       for (const part of ['keys', 'values'] as const) {
         const expected = rowsByLayer(golden, `gradient.${golden_name}.${part}`, rows);
         const largest = Math.max(...expected.map(largestMagnitude));
@@ -110,7 +110,7 @@ describe.each(goldenNames())('%s', (name) => {
     });
 
     test('ten Adam steps', async () => {
-      step.restore(step.state());
+      await step.restore(await step.state());
       const losses: number[] = [];
       const loss = async () => {
         const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
@@ -125,7 +125,7 @@ describe.each(goldenNames())('%s', (name) => {
       expect(largestDifference(losses, expected)).toBeLessThan(TOLERANCE.adamLoss);
       for (const part of ['keys', 'values'] as const) {
         const expectedRows = rowsByLayer(golden, `adam.${golden_name}.${part}`, rows);
-        step.state()[part].forEach((layer, index) => {
+        (await step.state())[part].forEach((layer, index) => {
           expect(largestDifference(layer, expectedRows[index]!)).toBeLessThan(TOLERANCE.adamRows);
         });
       }
@@ -142,7 +142,7 @@ describe.each(goldenNames())('%s', (name) => {
     const rounded = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
     const step = await newStep(stepKind, 'token-mean', rounded);
     await step.accumulate([goldenPack(golden)]);
-    const gradients = step.gradients();
+    const gradients = await step.gradients();
     for (const part of ['keys', 'values'] as const) {
       const expected = rowsByLayer(golden, `gradient.token_mean.${part}`, rows).flatMap((layer) => [...layer]);
       expect(

@@ -49,7 +49,7 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
     test('loss and gradients', async () => {
       const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);
       expect(Math.abs(lossSum / normalizer - golden.losses.token_mean!)).toBeLessThan(TOLERANCE.loss);
-      const gradients = step.gradients();
+      const gradients = await step.gradients();
       for (const part of ['keys', 'values'] as const) {
         const expected = rowsByLayer(golden, `gradient.token_mean.${part}`, rows).flatMap((layer) => [...layer]);
         const found = gradients[part].flatMap((layer) => [...layer]);
@@ -58,7 +58,7 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
     });
 
     test('Adam steps', async () => {
-      step.restore(step.state());
+      await step.restore(await step.state());
       const losses: number[] = [];
       for (let update = 0; update < ADAM_STEPS; update++) {
         const { lossSum, normalizer } = await step.accumulate([goldenPack(golden)]);

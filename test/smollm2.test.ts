@@ -181,7 +181,7 @@ describe.skipIf(!HAS_SMOLLM2)(`SmolLM2-135M${SMOLLM2_NOTE}`, () => {
   async function gradientsOf(kind: StepKind, model: FrozenModel): Promise<CartridgeGradients> {
     const { step, packs } = await compared(kind, model);
     await step.accumulate(packs);
-    const gradients = step.gradients();
+    const gradients = await step.gradients();
     step.dispose();
     return gradients;
   }

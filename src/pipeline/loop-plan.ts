@@ -59,7 +59,7 @@ export async function timePacks(step: TrainingStep, packs: readonly Pack[]): Pro
   const time = async () => {
     const before = performance.now();
     await step.accumulate(packs);
-    step.restore(step.state());
+    await step.restore(await step.state());
     return performance.now() - before;
   };
   const first = await time();

@@ -1,3 +1,5 @@
+import { copyInSlices, inSlices } from '../core/slices.js';
+
 export interface AdamSettings {
   beta1: number;
   beta2: number;
@@ -29,27 +31,28 @@ export class Adam {
     this.#state = { step: 0, first: zeros(), second: zeros() };
   }
 
-  /** One update with `gradients · gradientScale`. */
-  update(
+  /** One update with `gradients · gradientScale`, in slices. */
+  async update(
     parameters: readonly Float32Array[],
     gradients: readonly Float32Array[],
     gradientScale: number,
     learningRate: number,
-  ): void {
+  ): Promise<void> {
     const update = { settings: this.#settings, step: ++this.#state.step, gradientScale, learningRate };
-    parameters.forEach((values, index) => {
-      const moments = { first: this.#state.first[index]!, second: this.#state.second[index]! };
-      updateWithAdam(values, gradients[index]!, moments, this.#frozen, update);
+    await inSlices(parameters, (index, first, end) => {
+      const sliceOf = (arrays: readonly Float32Array[]) => arrays[index]!.subarray(first, end);
+      const moments = { first: sliceOf(this.#state.first), second: sliceOf(this.#state.second) };
+      updateWithAdam(sliceOf(parameters), sliceOf(gradients), moments, Math.max(0, this.#frozen - first), update);
     });
   }
 
   /** A copy of the state. */
-  state(): AdamState {
-    return { step: this.#state.step, first: copyAll(this.#state.first), second: copyAll(this.#state.second) };
+  state(): Promise<AdamState> {
+    return copyOf(this.#state);
   }
 
-  restore(state: AdamState): void {
-    this.#state = { step: state.step, first: copyAll(state.first), second: copyAll(state.second) };
+  async restore(state: AdamState): Promise<void> {
+    this.#state = await copyOf(state);
   }
 }
 
@@ -81,6 +84,6 @@ export function updateWithAdam(
   }
 }
 
-function copyAll(arrays: readonly Float32Array[]): Float32Array[] {
-  return arrays.map((array) => array.slice());
+async function copyOf({ step, first, second }: AdamState): Promise<AdamState> {
+  return { step, first: await copyInSlices(first), second: await copyInSlices(second) };
 }

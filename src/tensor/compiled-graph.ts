@@ -55,8 +55,9 @@ export class CompiledGraph {
     }
   }
 
-  read(tensor: GgmlTensor, target: Float32Array): Float32Array {
-    this.#backend.engine.ggml.ggml_backend_tensor_get(tensor, target, 0, target.byteLength);
+  /** Fills `target` with a tensor's values from the value number `first` on. */
+  read(tensor: GgmlTensor, target: Float32Array, first = 0): Float32Array {
+    this.#backend.engine.ggml.ggml_backend_tensor_get(tensor, target, first * target.BYTES_PER_ELEMENT, target.byteLength);
     return target;
   }
 

@@ -48,8 +48,9 @@ export class TensorStore {
     return this.#buffer ? Number(this.#backend.engine.ggml.ggml_backend_buffer_get_size(this.#buffer)) : 0;
   }
 
-  write(tensor: StoredTensor, data: ArrayBufferView): void {
-    this.#backend.engine.ggml.ggml_backend_tensor_set(tensor.handle, data, 0, data.byteLength);
+  /** Writes from the byte number `firstByte` of the tensor on. */
+  write(tensor: StoredTensor, data: ArrayBufferView, firstByte = 0): void {
+    this.#backend.engine.ggml.ggml_backend_tensor_set(tensor.handle, data, firstByte, data.byteLength);
   }
 
   /** A tensor's memory where the processor may write to it itself; undefined on a device, and in formats of its own. */

@@ -1,3 +1,4 @@
+import { inSlices, SLICE_VALUES } from '../core/slices.js';
 import { buildForward } from '../models/forward.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { GgmlType } from '../native/ggml.js';
@@ -74,7 +75,7 @@ export class GraphLane {
     const { layers, kvHeads, headDimension } = model.config;
     const values = options.tokenCount * kvHeads * headDimension;
     this.gradients = Array.from({ length: 2 * layers }, () => new Float32Array(values));
-    this.#scratch = new Float32Array(values);
+    this.#scratch = new Float32Array(SLICE_VALUES);
   }
 
   /** Bytes of intermediate results, of training and of validation, and of inputs. */
@@ -84,19 +85,17 @@ export class GraphLane {
   }
 
   /** Puts the cartridge's rows where the graphs read them: keys of all layers, then values. */
-  writeRows(rows: readonly Float32Array[]): void {
-    [...this.#inputs.keys, ...this.#inputs.values].forEach((tensor, index) => {
-      this.#store.write(tensor, rows[index]!);
-    });
+  async writeRows(rows: readonly Float32Array[]): Promise<void> {
+    await this.#write([...this.#inputs.keys, ...this.#inputs.values], rows);
   }
 
   /** Adds the gradients of a pack to {@link gradients}; returns Σ −weight · log-probability over its entries. */
   async accumulate(pack: Pack): Promise<number> {
     const lossSum = await this.#run(this.#training, pack);
-    this.#training.gradients.forEach((tensor, index) => {
-      this.#training.graph.read(tensor, this.#scratch);
-      const sum = this.gradients[index]!;
-      for (let i = 0; i < sum.length; i++) sum[i]! += this.#scratch[i]!;
+    const { graph, gradients } = this.#training;
+    await inSlices(this.gradients, (index, first, end) => {
+      const slice = graph.read(gradients[index]!, this.#scratch.subarray(0, end - first), first);
+      addTo(this.gradients[index]!.subarray(first, end), slice);
     });
     return lossSum;
   }
@@ -106,8 +105,10 @@ export class GraphLane {
     return this.#run(this.#validation, pack);
   }
 
-  clearGradients(): void {
-    for (const gradient of this.gradients) gradient.fill(0);
+  async clearGradients(): Promise<void> {
+    await inSlices(this.gradients, (index, first, end) => {
+      this.gradients[index]!.fill(0, first, end);
+    });
   }
 
   dispose(): void {
@@ -116,12 +117,12 @@ export class GraphLane {
   }
 
   async #run(built: Built, pack: Pack): Promise<number> {
-    this.#writePack(pack);
+    await this.#writePack(pack);
     await built.graph.compute();
     return this.#lossOf(built, pack);
   }
 
-  #writePack(pack: Pack): void {
+  async #writePack(pack: Pack): Promise<void> {
     const { embeddings, positions, mask, rows, targets } = this.#inputs;
     const { shape, tokenCount } = this.#options;
     this.#store.write(embeddings, this.#model.embed(pack.tokens));
@@ -129,9 +130,17 @@ export class GraphLane {
       positions,
       pack.positions.map((position) => position + tokenCount),
     );
-    this.#store.write(mask, this.#mask.of(pack));
+    await this.#write([mask], [this.#mask.of(pack)]);
     this.#store.write(rows, pack.rows);
     writeSparseTargets(this.#store, targets, shape.entriesPerRow, pack.tokenIds, pack.weights);
+  }
+
+  /** In slices: each token has a row of the mask as long as the cartridge. */
+  async #write(tensors: readonly StoredTensor[], values: readonly Float32Array[]): Promise<void> {
+    await inSlices(values, (index, first, end) => {
+      const slice = values[index]!.subarray(first, end);
+      this.#store.write(tensors[index]!, slice, first * slice.BYTES_PER_ELEMENT);
+    });
   }
 
   /** Summed on the host in doubles from the log-probabilities of the teacher's entries. */
@@ -173,6 +182,11 @@ export class GraphLane {
     this.#graphs.push(compiled);
     return { graph: compiled, logProbabilities, gradients };
   }
+}
+
+/** Adds values to a sum, in place. */
+export function addTo(sum: Float32Array, values: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
 }
 
 /** Rows of one chunk of logits: equal chunks, so that the last one is not a small one that costs as many nodes. */

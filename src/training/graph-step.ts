@@ -1,9 +1,10 @@
+import { copyInSlices, inSlices } from '../core/slices.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import type { GgmlBackend } from '../native/handles.js';
 import { Adam, DEFAULT_ADAM } from '../tensor/adam.js';
 import { deal } from './deal.js';
 import { createFittingLanes } from './fitting-lanes.js';
-import { GraphLane, type LaneOptions } from './graph-lane.js';
+import { addTo, GraphLane, type LaneOptions } from './graph-lane.js';
 import { describeRecomputation, type MemoryPlan, planMemory } from './memory-plan.js';
 import type { Pack } from './pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from './step-options.js';
@@ -69,28 +70,31 @@ export class GraphStep implements TrainingStep {
 
   async update(learningRate: number): Promise<{ gradientNorm: number }> {
     if (this.#normalizer === 0) throw nothingAccumulated();
-    const gradients = this.#sumGradients();
+    // In the first lane's own arrays: they are cleared afterwards.
+    const { gradients } = this.#lanes[0]!;
     const scale = 1 / this.#normalizer;
-    const gradientNorm = Math.sqrt(sumOfSquares(gradients)) * scale;
+    const gradientNorm = Math.sqrt(await this.#addOtherLanes(gradients)) * scale;
     const clip = clipFactor(gradientNorm, this.#gradientClip);
-    this.#adam.update(this.#rows, gradients, scale * clip, learningRate);
-    this.#clearGradients();
+    await this.#adam.update(this.#rows, gradients, scale * clip, learningRate);
+    await this.#clearGradients();
     this.#rowsChanged = true;
     return { gradientNorm };
   }
 
-  gradients(): CartridgeGradients {
-    return this.#byKind(this.#sumGradients());
+  async gradients(): Promise<CartridgeGradients> {
+    const gradients = await copyInSlices(this.#lanes[0]!.gradients);
+    await this.#addOtherLanes(gradients);
+    return this.#byKind(gradients);
   }
 
-  state(): TrainingState {
-    return { ...this.#byKind(this.#rows), adam: this.#adam.state() };
+  async state(): Promise<TrainingState> {
+    return { ...this.#byKind(await copyInSlices(this.#rows)), adam: await this.#adam.state() };
   }
 
-  restore(state: TrainingState): void {
-    this.#rows = [...state.keys, ...state.values].map((rows) => rows.slice());
-    this.#adam.restore(state.adam);
-    this.#clearGradients();
+  async restore(state: TrainingState): Promise<void> {
+    this.#rows = await copyInSlices([...state.keys, ...state.values]);
+    await this.#adam.restore(state.adam);
+    await this.#clearGradients();
     this.#rowsChanged = true;
   }
 
@@ -104,7 +108,7 @@ export class GraphStep implements TrainingStep {
     run: (lane: GraphLane, pack: Pack) => Promise<number>,
     signal: AbortSignal | undefined,
   ): Promise<StepLoss> {
-    if (this.#rowsChanged) for (const lane of this.#lanes) lane.writeRows(this.#rows);
+    if (this.#rowsChanged) for (const lane of this.#lanes) await lane.writeRows(this.#rows);
     this.#rowsChanged = false;
     const losses = await deal(this.#lanes, packs, run, signal);
     return stepLoss(
@@ -114,28 +118,27 @@ export class GraphStep implements TrainingStep {
     );
   }
 
-  /** The first lane's arrays with the others added, frozen rows zero. Copies. */
-  #sumGradients(): Float32Array[] {
-    const [first, ...others] = this.#lanes;
-    return first!.gradients.map((gradient, index) => {
-      const sum = gradient.slice();
-      for (const lane of others) {
-        const part = lane.gradients[index]!;
-        for (let i = 0; i < sum.length; i++) sum[i]! += part[i]!;
-      }
-      return sum.fill(0, 0, this.#frozenValues);
+  /** Completes the first lane's gradients, in place: the others are added, frozen rows become zero. Returns the sum of squares. */
+  async #addOtherLanes(gradients: readonly Float32Array[]): Promise<number> {
+    const others = this.#lanes.slice(1);
+    let squares = 0;
+    await inSlices(gradients, (index, first, end) => {
+      const sum = gradients[index]!.subarray(first, end);
+      for (const lane of others) addTo(sum, lane.gradients[index]!.subarray(first, end));
+      sum.fill(0, 0, Math.max(0, this.#frozenValues - first));
+      squares = addSquares(squares, sum);
     });
+    return squares;
   }
 
-  #clearGradients(): void {
-    for (const lane of this.#lanes) lane.clearGradients();
+  async #clearGradients(): Promise<void> {
+    for (const lane of this.#lanes) await lane.clearGradients();
     this.#normalizer = 0;
   }
 
   #byKind(arrays: readonly Float32Array[]): CartridgeGradients {
-    const copies = arrays.map((array) => array.slice());
     const { layers } = this.#model.config;
-    return { keys: copies.slice(0, layers), values: copies.slice(layers) };
+    return { keys: arrays.slice(0, layers), values: arrays.slice(layers) };
   }
 
   #planMemory(lanes: readonly GraphLane[], recomputedLayers: number): MemoryPlan {
@@ -163,8 +166,8 @@ function createLanes(model: FrozenModel, backends: readonly GgmlBackend[], optio
   }
 }
 
-function sumOfSquares(arrays: readonly Float32Array[]): number {
-  let sum = 0;
-  for (const array of arrays) for (let i = 0; i < array.length; i++) sum += array[i]! * array[i]!;
-  return sum;
+function addSquares(sum: number, values: Float32Array): number {
+  let total = sum;
+  for (let i = 0; i < values.length; i++) total += values[i]! * values[i]!;
+  return total;
 }

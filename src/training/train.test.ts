@@ -119,7 +119,7 @@ test.each([
   const second = newRun({ checkpoints: checkpoints() });
   const resumed = await train(second);
   expect(resumed).toEqual(expected);
-  expect(second.step.state()).toEqual(whole.step.state());
+  expect(await second.step.state()).toEqual(await whole.step.state());
   for (const run of [whole, first, second]) run.step.dispose();
 });
 
@@ -189,8 +189,8 @@ const FAULTS: [what: string, fault: Fault][] = [
     'sum of the rows',
     (step, isFaulty) => {
       const state = step.state.bind(step);
-      step.state = () => {
-        const rows = state();
+      step.state = async () => {
+        const rows = await state();
         if (isFaulty()) rows.values[0]![7] = Number.NaN;
         return rows;
       };
@@ -276,7 +276,7 @@ test('gradient accumulation over two packs equals one update over both', async (
   for (const example of training) await apart.accumulate(packExamples([example], shape));
   await together.update(0.01);
   await apart.update(0.01);
-  const [a, b] = [together.state().keys[0]!, apart.state().keys[0]!];
+  const [a, b] = [(await together.state()).keys[0]!, (await apart.state()).keys[0]!];
   expect(Math.max(...a.map((value, index) => Math.abs(value - b[index]!)))).toBeLessThan(1e-4);
   together.dispose();
   apart.dispose();

@@ -1,6 +1,7 @@
 import { CartridgesError, throwIfAborted } from '../core/errors.js';
 import type { ProgressListener, RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
+import { inSlices } from '../core/slices.js';
 import type { RunTracker } from '../tracking/run-tracker.js';
 import { type Checkpoint, type CheckpointStore, type DataPosition, startOfData } from './checkpoint.js';
 import type { TrainingExample } from './examples.js';
@@ -102,7 +103,7 @@ class TrainingRun {
   async restore(): Promise<void> {
     const checkpoint = await this.#input.checkpoints?.read();
     if (!checkpoint) return;
-    this.#input.step.restore(checkpoint.state);
+    await this.#input.step.restore(checkpoint.state);
     this.#position = checkpoint.position;
     this.#stepsDone = checkpoint.stepsDone;
     this.#supervisedTokens = checkpoint.supervisedTokens;
@@ -136,7 +137,7 @@ class TrainingRun {
   async checkpoint(): Promise<void> {
     if (this.#stepsDone === 0) return;
     await this.#input.checkpoints?.write({
-      state: this.#finiteState(),
+      state: await this.#finiteState(),
       position: this.#position,
       stepsDone: this.#stepsDone,
       supervisedTokens: this.#supervisedTokens,
@@ -181,9 +182,9 @@ class TrainingRun {
   }
 
   /** What is saved: rows that no later step could use never replace good ones. */
-  #finiteState(): TrainingState {
-    const state = this.#input.step.state();
-    this.#requireFinite('sum of the rows', sumOf([...state.keys, ...state.values]));
+  async #finiteState(): Promise<TrainingState> {
+    const state = await this.#input.step.state();
+    this.#requireFinite('sum of the rows', await sumOf([...state.keys, ...state.values]));
     return state;
   }
 
@@ -200,7 +201,7 @@ class TrainingRun {
       'validation/perplexity': Math.exp(loss),
     });
     if (this.#best && validationKl >= this.#best.validationKl) return;
-    this.#best = { state: this.#finiteState(), stepsDone: this.#stepsDone, validationKl };
+    this.#best = { state: await this.#finiteState(), stepsDone: this.#stepsDone, validationKl };
   }
 
   #report(loss: StepLoss, { learningRate, gradientNorm, fill }: Record<'learningRate' | 'gradientNorm' | 'fill', number>): void {
@@ -262,9 +263,12 @@ class EpochPacks {
 }
 
 /** In doubles: finite numbers in f32 cannot add up to one that is not. */
-function sumOf(arrays: readonly Float32Array[]): number {
+async function sumOf(arrays: readonly Float32Array[]): Promise<number> {
   let sum = 0;
-  for (const array of arrays) for (let i = 0; i < array.length; i++) sum += array[i]!;
+  await inSlices(arrays, (index, first, end) => {
+    const array = arrays[index]!;
+    for (let i = first; i < end; i++) sum += array[i]!;
+  });
   return sum;
 }
 

@@ -29,7 +29,7 @@ export interface StepLoss {
 
 /**
  * One training step of a cartridge in front of a frozen model. The kind of loss, the frozen rows and Adam's constants are
- * fixed at creation, as is the shape of the packs. One call at a time.
+ * fixed at creation, as is the shape of the packs. One call at a time; none holds up the event loop, however large the cartridge.
  *
  * A step has `lanes` that compute side by side, a pack or a part of one each: several packs in one call keep them all busy.
  * Results do not depend on which lane is faster: work is dealt to lanes in a fixed order, and sums are made in theirs.
@@ -45,10 +45,10 @@ export interface TrainingStep {
   /** Divides by the accumulated normalizer, makes one Adam step on the rows that are not frozen and zeroes the gradient. */
   update(learningRate: number): Promise<{ gradientNorm: number }>;
   /** Copies of the accumulated gradient sums, for tests. */
-  gradients(): CartridgeGradients;
+  gradients(): Promise<CartridgeGradients>;
   /** A copy of rows and moments. */
-  state(): TrainingState;
+  state(): Promise<TrainingState>;
   /** Takes over rows and moments and forgets accumulated gradients. */
-  restore(state: TrainingState): void;
+  restore(state: TrainingState): Promise<void>;
   dispose(): void;
 }

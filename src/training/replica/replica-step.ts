@@ -76,7 +76,7 @@ export class ReplicaStep implements TrainingStep {
     const team = new Team(model, options, plan);
     try {
       const started = await team.all('start', {});
-      team.cartridge.fromLayers([...options.keys, ...options.values], ({ values }) => values);
+      await team.cartridge.fromLayers([...options.keys, ...options.values], ({ values }) => values);
       return new ReplicaStep(model, options, plan, team, started);
     } catch (error) {
       team.dispose();
@@ -107,25 +107,27 @@ export class ReplicaStep implements TrainingStep {
     return { gradientNorm: reduced ?? normOf(updated, scale) };
   }
 
-  gradients(): CartridgeGradients {
+  async gradients(): Promise<CartridgeGradients> {
     const frozen = this.#team.cartridge.frozenValues;
     const sum = ({ gradients }: SharedRows) =>
       gradients[0]!.map((_, i) => gradients.reduce((total, part) => total + part[i]!, 0)).fill(0, 0, frozen);
-    return this.#byKind(this.#team.cartridge.toLayers(sum));
+    return this.#byKind(await this.#team.cartridge.toLayers(sum));
   }
 
-  state(): TrainingState {
+  async state(): Promise<TrainingState> {
     const { cartridge } = this.#team;
-    const [first, second] = [cartridge.toLayers((rows) => rows.first), cartridge.toLayers((rows) => rows.second)];
-    return { ...this.#byKind(cartridge.toLayers(({ values }) => values)), adam: { step: this.#adamStep, first, second } };
+    const first = await cartridge.toLayers((rows) => rows.first);
+    const second = await cartridge.toLayers((rows) => rows.second);
+    const rows = this.#byKind(await cartridge.toLayers(({ values }) => values));
+    return { ...rows, adam: { step: this.#adamStep, first, second } };
   }
 
-  restore({ keys, values, adam }: TrainingState): void {
+  async restore({ keys, values, adam }: TrainingState): Promise<void> {
     const { cartridge } = this.#team;
-    cartridge.fromLayers([...keys, ...values], (rows) => rows.values);
-    cartridge.fromLayers(adam.first, ({ first }) => first);
-    cartridge.fromLayers(adam.second, ({ second }) => second);
-    for (const { gradients } of cartridge.rows) for (const part of gradients) part.fill(0);
+    await cartridge.fromLayers([...keys, ...values], (rows) => rows.values);
+    await cartridge.fromLayers(adam.first, ({ first }) => first);
+    await cartridge.fromLayers(adam.second, ({ second }) => second);
+    await cartridge.clearGradients();
     this.#adamStep = adam.step;
     this.#normalizer = 0;
     this.#rowsChanged = true;

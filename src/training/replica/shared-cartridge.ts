@@ -1,3 +1,4 @@
+import { inSlices } from '../../core/slices.js';
 import { floatsAt } from '../../tensor/native-memory.js';
 import type { OperandType } from '../../tensor/products/products.js';
 import { Arena } from './arena.js';
@@ -81,35 +82,43 @@ export class SharedCartridge {
   }
 
   /** Values by head in the order of a cartridge: keys of all layers, then values, each [p, Hkv, D]. */
-  toLayers(pick: (rows: SharedRows) => Float32Array): Float32Array[] {
-    return Array.from({ length: KINDS * this.#shape.layers }, (_, index) => {
-      const layer = new Float32Array(this.valuesPerHead * this.#shape.kvHeads);
-      this.#forEachRow(index, pick, (row, place) => layer.set(row, place));
-      return layer;
+  async toLayers(pick: (rows: SharedRows) => Float32Array): Promise<Float32Array[]> {
+    const layers: Float32Array[] = [];
+    await this.#forEachRow(pick, (row, layer, place) => {
+      layers[layer] ??= new Float32Array(this.valuesPerHead * this.#shape.kvHeads);
+      layers[layer].set(row, place);
     });
+    return layers;
   }
 
   /** The other way round. */
-  fromLayers(layers: readonly Float32Array[], pick: (rows: SharedRows) => Float32Array): void {
-    const { headDimension } = this.#shape;
-    layers.forEach((layer, index) => {
-      this.#forEachRow(index, pick, (row, place) => row.set(layer.subarray(place, place + headDimension)));
+  async fromLayers(layers: readonly Float32Array[], pick: (rows: SharedRows) => Float32Array): Promise<void> {
+    await this.#forEachRow(pick, (row, layer, place) => row.set(layers[layer]!.subarray(place, place + row.length)));
+  }
+
+  /** Makes the gradients of all workers zero. */
+  async clearGradients(): Promise<void> {
+    const values = this.rows.map((rows) => rows.values);
+    await inSlices(values, (head, first, end) => {
+      for (const part of this.rows[head]!.gradients) part.fill(0, first, end);
     });
   }
 
-  #forEachRow(
-    layerIndex: number,
+  /** With each row of each head, the layer that it belongs to, and its place there. */
+  async #forEachRow(
     pick: (rows: SharedRows) => Float32Array,
-    visit: (row: Float32Array, place: number) => void,
-  ): void {
-    const { kvHeads, headDimension, tokenCount } = this.#shape;
-    for (let head = 0; head < kvHeads; head++) {
-      const values = pick(this.rows[layerIndex * kvHeads + head]!);
-      for (let token = 0; token < tokenCount; token++) {
-        const row = values.subarray(token * headDimension, (token + 1) * headDimension);
-        visit(row, (token * kvHeads + head) * headDimension);
+    visit: (row: Float32Array, layer: number, place: number) => void,
+  ): Promise<void> {
+    const { kvHeads, headDimension } = this.#shape;
+    const heads = this.rows.map(pick);
+    const work = (index: number, first: number, end: number) => {
+      const [layer, head] = [Math.floor(index / kvHeads), index % kvHeads];
+      for (let start = first; start < end; start += headDimension) {
+        const row = heads[index]!.subarray(start, start + headDimension);
+        visit(row, layer, start * kvHeads + head * headDimension);
       }
-    }
+    };
+    await inSlices(heads, work, headDimension);
   }
 
   #firstValue(kind: number, layer: number): number {
