@@ -21,7 +21,7 @@ export interface StepOptions {
   memoryBytes?: number;
 }
 
-export const LOGIT_CHUNK_BYTES = 32 << 20;
+export const LOGIT_CHUNK_BYTES = 64 << 20;
 
 /** The rows of the cartridge that a step starts from. Throws `INTERNAL` when they do not fit the model. */
 export function countRows({ keys, values }: StepOptions, { layers, kvHeads, headDimension }: ModelConfig): number {

@@ -3,6 +3,9 @@ import { OPERAND_BYTES, type OperandType } from '../../tensor/products/products.
 import type { Arena } from './arena.js';
 import type { ReplicaShape } from './replica-shape.js';
 
+/** Values between two products that are worked on at a time: a block stays in a core's cache while several kernels pass over it. */
+export const BLOCK_VALUES = 16 << 10;
+
 /** What the backward pass of a layer needs of its forward pass; addresses. Layers that are computed again share all but `input`. */
 export interface LayerMemory {
   /** f32 [tokens, embedding]: what comes in, and what it is after attention. */
@@ -51,11 +54,11 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
     scoreOperands: copies(sizes.scores),
     scoreGradientOperands: copies(sizes.scores),
     joined: operands(sizes.queries),
-    feedForward: layOutFeedForward(config, shape.tokens, floats, copies),
+    feedForward: layOutFeedForward(config, shape.tokens, floats, operands),
     /** Where activations become operands of a product with a frozen matrix. */
     operand: copies(Math.max(sizes.hidden, sizes.queries)),
     secondOperand: copies(sizes.keys),
-    output: layOutOutput(config, shape, floats, copies),
+    output: layOutOutput(config, shape, floats, operands, copies),
   };
 }
 
@@ -103,16 +106,15 @@ function layOutFeedForward(
   config: ModelConfig,
   rows: number,
   floats: (count: number) => bigint,
-  copies: (count: number) => bigint,
+  operands: (count: number) => bigint,
 ) {
   const inner = rows * config.feedForward;
   return {
-    product: floats(inner),
     productGradient: floats(inner),
-    gateGradient: floats(inner),
-    upGradient: floats(inner),
-    operand: copies(Math.max(inner, rows * config.embedding)),
-    secondOperand: copies(inner),
+    operand: operands(Math.max(inner, rows * config.embedding)),
+    secondOperand: operands(inner),
+    blockFactor: floats(Math.min(inner, BLOCK_VALUES)),
+    blockResult: floats(Math.min(inner, BLOCK_VALUES)),
   };
 }
 
@@ -121,6 +123,7 @@ function layOutOutput(
   config: ModelConfig,
   { chunkRows }: ReplicaShape,
   floats: (count: number) => bigint,
+  operands: (count: number) => bigint,
   copies: (count: number) => bigint,
 ) {
   const hidden = chunkRows * config.embedding;
@@ -135,9 +138,8 @@ function layOutOutput(
     gate: floats(chunkRows * config.feedForward),
     up: floats(chunkRows * config.feedForward),
     logits: floats(chunkRows * config.vocabularySize),
-    largest: floats(chunkRows),
     hiddenOperand: copies(hidden),
     logitOperand: copies(chunkRows * config.vocabularySize),
-    feedForward: layOutFeedForward(config, chunkRows, floats, copies),
+    feedForward: layOutFeedForward(config, chunkRows, floats, operands),
   };
 }

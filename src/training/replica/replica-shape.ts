@@ -33,7 +33,7 @@ const TILE_QUERIES = 192;
 /** Rows that a product with a frozen matrix should have at least: a replica streams all weights once for each unit. */
 const ENOUGH_TOKENS = 128;
 const MIN_CHUNK_ROWS = 16;
-const MAX_CHUNK_ROWS = 128;
+const MAX_CHUNK_ROWS = 256;
 
 /**
  * Chooses the work of a replica: a pack is cut into as many equal units as there are workers, as long as its slots divide and

@@ -6,45 +6,75 @@ export interface SparseTargets {
   weights: Float32Array;
 }
 
-/** The logits that a loss needs, taken before softmax overwrites them; memory for as many rows as a chunk has. */
+/** What a loss needs of a chunk's logits; memory for as many rows as a chunk has. */
 export interface PickedLogits {
-  /** [rows, entriesPerRow] */
+  /** [rows, entriesPerRow]: taken before softmax overwrites them. */
   entries: Float32Array;
-  /** [rows]: the largest, and which class has it. */
-  largest: Float32Array;
-  classes: Int32Array;
+  /** [rows]: log Σ exp of a row's logits; NaN where it is not known. */
+  logSumExps: Float64Array;
 }
 
-/** Fills `picked` from the logits, but for its classes, which are known. */
+/** Of a smaller probability too few digits may be left in f32. */
+const LEAST_PROBABILITY = 1e-30;
+
+/** Fills `picked.entries` from the logits. */
 export function pickLogits(
   logits: Float32Array,
   vocabularySize: number,
   { rows, entriesPerRow, ids }: SparseTargets,
-  { entries, largest, classes }: PickedLogits,
+  { entries }: PickedLogits,
 ): void {
   for (let row = 0; row < rows; row++) {
     const start = row * vocabularySize;
-    largest[row] = logits[start + classes[row]!]!;
     for (let entry = row * entriesPerRow; entry < (row + 1) * entriesPerRow; entry++)
       entries[entry] = logits[start + ids[entry]!]!;
   }
 }
 
 /**
- * Σ −weight · log-probability, in doubles. log Σ exp is the largest logit less the logarithm of its probability, which cannot
- * underflow.
+ * Fills `picked.logSumExps`: the logit of a row's likeliest entry less the logarithm of its probability, which spares a pass over
+ * all logits. Returns whether every row has an entry that is likely enough for that.
  */
-export function sparseLoss(
+export function deriveLogSumExps(
   probabilities: Float32Array,
   vocabularySize: number,
-  { rows, entriesPerRow, weights }: SparseTargets,
-  { entries, largest, classes }: PickedLogits,
-): number {
+  { rows, entriesPerRow, ids }: SparseTargets,
+  { entries, logSumExps }: PickedLogits,
+): boolean {
+  let isComplete = true;
+  for (let row = 0; row < rows; row++) {
+    let likeliest = row * entriesPerRow;
+    for (let entry = likeliest + 1; entry < (row + 1) * entriesPerRow; entry++)
+      if (entries[entry]! > entries[likeliest]!) likeliest = entry;
+    const probability = probabilities[row * vocabularySize + ids[likeliest]!]!;
+    const isKnown = probability > LEAST_PROBABILITY;
+    logSumExps[row] = isKnown ? entries[likeliest]! - Math.log(probability) : Number.NaN;
+    isComplete &&= isKnown;
+  }
+  return isComplete;
+}
+
+/** Computes what {@link deriveLogSumExps} left open, from the logits. */
+export function sumOpenRows(
+  logits: Float32Array,
+  vocabularySize: number,
+  { rows }: SparseTargets,
+  { logSumExps }: PickedLogits,
+): void {
+  for (let row = 0; row < rows; row++) {
+    if (!Number.isNaN(logSumExps[row])) continue;
+    const values = logits.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+    const largest = values.reduce((a, b) => Math.max(a, b));
+    logSumExps[row] = largest + Math.log(values.reduce((sum, value) => sum + Math.exp(value - largest), 0));
+  }
+}
+
+/** Σ −weight · log-probability, in doubles. */
+export function sparseLoss({ rows, entriesPerRow, weights }: SparseTargets, { entries, logSumExps }: PickedLogits): number {
   let loss = 0;
   for (let row = 0; row < rows; row++) {
-    const logSumExp = largest[row]! - Math.log(probabilities[row * vocabularySize + classes[row]!]!);
     for (let entry = row * entriesPerRow; entry < (row + 1) * entriesPerRow; entry++) {
-      if (weights[entry]! > 0) loss += weights[entry]! * (logSumExp - entries[entry]!);
+      if (weights[entry]! > 0) loss += weights[entry]! * (logSumExps[row]! - entries[entry]!);
     }
   }
   return loss;

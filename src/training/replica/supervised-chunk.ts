@@ -1,9 +1,17 @@
-import { floatsAt, integersAt } from '../../tensor/native-memory.js';
+import { floatsAt } from '../../tensor/native-memory.js';
 import type { Kernel, LinearKernel } from '../../tensor/products/products.js';
 import { FeedForward } from './feed-forward.js';
 import { createNorms, type Norms } from './norms.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
-import { type PickedLogits, pickLogits, type SparseTargets, sparseLoss, subtractShares } from './sparse-loss.js';
+import {
+  deriveLogSumExps,
+  type PickedLogits,
+  pickLogits,
+  type SparseTargets,
+  sparseLoss,
+  subtractShares,
+  sumOpenRows,
+} from './sparse-loss.js';
 
 /**
  * The end of the model for up to `rows` supervised rows at a time: the feed-forward part of the last layer, the final norm, the
@@ -17,7 +25,6 @@ export class SupervisedChunk {
   readonly #head: LinearKernel;
   readonly #headBackward: LinearKernel;
   readonly #softmax: Kernel;
-  readonly #largest: Kernel;
   readonly #castHidden: Cast;
   readonly #castLogits: Cast;
   readonly #logits: Float32Array;
@@ -36,18 +43,11 @@ export class SupervisedChunk {
     this.#head = products.linear(model.shapes.head, rows);
     this.#headBackward = products.linearBackward(model.shapes.head, rows);
     this.#softmax = products.softmax(rows, vocabularySize);
-    this.#largest = context.graph((g) => {
-      g.result(1, g.ggml.ggml_argmax(g.context, g.input(0, [vocabularySize, rows])));
-    });
     this.#castHidden = context.cast(rows * embedding);
     this.#castLogits = context.cast(rows * vocabularySize);
     this.#logits = floatsAt(output.logits, rows * vocabularySize);
     this.#headGradient = floatsAt(output.gradient, rows * embedding);
-    this.#picked = {
-      entries: new Float32Array(rows * shape.entriesPerRow),
-      largest: new Float32Array(rows),
-      classes: integersAt(output.largest, rows),
-    };
+    this.#picked = { entries: new Float32Array(rows * shape.entriesPerRow), logSumExps: new Float64Array(rows) };
     this.#weightSums = new Float32Array(rows);
   }
 
@@ -62,10 +62,19 @@ export class SupervisedChunk {
     this.#feedForward.forward(layer, hidden, output.gate, output.up, output.branch);
     this.#norms.addAndNorm(output.rows, output.branch, model.outputNorm, output.finalRows, output.hidden);
     this.#head(model.head, this.#castHidden(output.hidden, output.hiddenOperand), output.logits);
-    this.#largest(output.logits, output.largest);
     pickLogits(this.#logits, vocabularySize, targets, this.#picked);
     this.#softmax(output.logits, output.logits);
-    return sparseLoss(this.#logits, vocabularySize, targets, this.#picked);
+    if (!deriveLogSumExps(this.#logits, vocabularySize, targets, this.#picked)) this.#sumOpenRows(targets);
+    return sparseLoss(targets, this.#picked);
+  }
+
+  /** For rows that the model finds very unlikely: softmax has overwritten their logits, which are computed once more. */
+  #sumOpenRows(targets: SparseTargets): void {
+    const { memory, model } = this.#context;
+    const { output } = memory;
+    this.#head(model.head, this.#castHidden(output.hidden, output.hiddenOperand), output.logits);
+    sumOpenRows(this.#logits, model.config.vocabularySize, targets, this.#picked);
+    this.#softmax(output.logits, output.logits);
   }
 
   /** After {@link forward}: the gradient of the rows. */
