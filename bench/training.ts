@@ -204,7 +204,8 @@ function profileNotes(shape: Shape, standings: readonly Measured[]): string[] {
   return profiled.map(({ name, runs }) => {
     const percent = (figure: string) => `${(median(runs.map((run) => run[figure]!)) * 100).toFixed(1)} %`;
     const kinds = ['linear', 'attention', 'rest'].map((kind) => `${kind} ${percent(`${kind}Share`)}`);
-    return `${titleOf(shape)}, ${name}: ${kinds.join(', ')}, outside native code ${percent('outsideShare')}`;
+    const others = `outside native code ${percent('outsideShare')}, waiting ${percent('waitingShare')}`;
+    return `${titleOf(shape)}, ${name}: ${kinds.join(', ')}, ${others}`;
   });
 }
 

@@ -236,10 +236,10 @@ test.each([true, false])('work is timed by kind when that is wanted: %s', async 
   const profile = await step.takeProfile();
   expect(profile).toHaveLength(2);
   for (const times of profile) {
-    expect(Object.keys(times)).toEqual(['linear', 'attention', 'rest']);
+    expect(Object.keys(times)).toEqual(['linear', 'attention', 'rest', 'busy']);
     for (const milliseconds of Object.values(times)) expect(milliseconds > 0).toBe(profiles);
   }
-  expect(await step.takeProfile()).toEqual(profile.map(() => ({ linear: 0, attention: 0, rest: 0 })));
+  expect(await step.takeProfile()).toEqual(profile.map(() => ({ linear: 0, attention: 0, rest: 0, busy: 0 })));
   step.dispose();
 });
 

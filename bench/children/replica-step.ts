@@ -10,7 +10,7 @@ import { chooseTrainingStep } from '../../src/pipeline/training-step-choice.js';
 import { Backend } from '../../src/tensor/backend.js';
 import { profileProducts } from '../../src/tensor/products/profile-products.js';
 import { ReplicaStep } from '../../src/training/replica/replica-step.js';
-import type { WorkKind, WorkTimes } from '../../src/training/replica/work-clock.js';
+import type { WorkTimes } from '../../src/training/replica/work-clock.js';
 import { serveRuns } from '../support/serve-runs.js';
 import { benchPacks, fullStep, readTrainingArguments } from '../support/training-subject.js';
 import { stepOperations } from '../support/training-work.js';
@@ -55,9 +55,10 @@ await serveRuns({
   },
 });
 
-/** Kinds of work as parts of the time of all workers; waiting for each other counts as outside of native code. */
+/** Kinds of work as parts of the time of all workers, in which they wait for each other too. */
 function shares(profile: readonly WorkTimes[], milliseconds: number): Record<string, number> {
-  const share = (kind: WorkKind) => profile.reduce((sum, times) => sum + times[kind], 0) / (profile.length * milliseconds);
-  const [linearShare, attentionShare, restShare] = [share('linear'), share('attention'), share('rest')];
-  return { linearShare, attentionShare, restShare, outsideShare: 1 - linearShare - attentionShare - restShare };
+  const share = (kind: keyof WorkTimes) => profile.reduce((sum, times) => sum + times[kind], 0) / (profile.length * milliseconds);
+  const [linearShare, attentionShare, restShare, busyShare] = [share('linear'), share('attention'), share('rest'), share('busy')];
+  const outsideShare = busyShare - linearShare - attentionShare - restShare;
+  return { linearShare, attentionShare, restShare, outsideShare, waitingShare: 1 - busyShare };
 }

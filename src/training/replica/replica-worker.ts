@@ -17,6 +17,8 @@ import type { ReplicaUnit } from './replica-unit.js';
 import { SharedCartridge } from './shared-cartridge.js';
 import { WorkClock } from './work-clock.js';
 
+type WorkRequest = Exclude<Request, { kind: 'close' }>;
+
 /**
  * The entry of a worker thread of the replica step. It answers one request at a time; what happens between two updates is the
  * main thread's to order, so workers never wait for each other.
@@ -53,7 +55,16 @@ class ReplicaWorker {
     this.#embeddingFile = openSync(model.embeddings.path, 'r');
   }
 
-  handle(request: Exclude<Request, { kind: 'close' }>): Requests[keyof Requests]['answer'] {
+  handle(request: WorkRequest): Requests[keyof Requests]['answer'] {
+    if (request.kind === 'profile') return { times: this.#clock.take() };
+    return this.#start.profiles ? this.#clock.busy(() => this.#work(request)) : this.#work(request);
+  }
+
+  dispose(): void {
+    this.#replica.dispose();
+  }
+
+  #work(request: Exclude<WorkRequest, { kind: 'profile' }>): Requests[keyof Requests]['answer'] {
     switch (request.kind) {
       case 'start':
         return { scratchBytes: this.#products.scratchBytes, implementations: [...this.#products.implementations] };
@@ -63,16 +74,10 @@ class ReplicaWorker {
         return { squares: this.#reduceShare() };
       case 'update':
         return { squares: this.#update(request) };
-      case 'profile':
-        return { times: this.#clock.take() };
       case 'refresh':
         this.#refreshOperands();
         return {};
     }
-  }
-
-  dispose(): void {
-    this.#replica.dispose();
   }
 
   #run(unit: ReplicaUnit, wantsGradient: boolean): number {

@@ -3,12 +3,14 @@ import type { Products } from '../../tensor/products/products.js';
 /** Kinds of work of a step: products with frozen matrices, attention, and all other native code. */
 export type WorkKind = 'linear' | 'attention' | 'rest';
 
-/** Milliseconds that native code took. */
-export type WorkTimes = Record<WorkKind, number>;
+/** Milliseconds that native code took, and of all work, that native code included. */
+export type WorkTimes = Record<WorkKind | 'busy', number>;
+
+const NO_TIMES: Readonly<WorkTimes> = { linear: 0, attention: 0, rest: 0, busy: 0 };
 
 /** Adds up what kernels take, for benchmarks: a step without a clock has none of this. */
 export class WorkClock {
-  #times: WorkTimes = { linear: 0, attention: 0, rest: 0 };
+  #times = { ...NO_TIMES };
 
   time<Arguments extends readonly unknown[]>(kind: WorkKind, kernel: (...args: Arguments) => void) {
     return (...args: Arguments): void => {
@@ -18,10 +20,18 @@ export class WorkClock {
     };
   }
 
+  /** Counts all that `work` does as busy; the rest of the time is spent waiting. */
+  busy<Result>(work: () => Result): Result {
+    const start = performance.now();
+    const result = work();
+    this.#times.busy += performance.now() - start;
+    return result;
+  }
+
   /** What was added up since the last call. */
   take(): WorkTimes {
     const times = this.#times;
-    this.#times = { linear: 0, attention: 0, rest: 0 };
+    this.#times = { ...NO_TIMES };
     return times;
   }
 }
