@@ -3,6 +3,7 @@ import { chooseDevice, type Device, deviceProcedure } from './devices.js';
 import type { Engine } from './engine.js';
 import type { GgmlThreadpool } from './handles.js';
 import { koffi } from './koffi.js';
+import './structs.js';
 
 const newPrototype = koffi.proto('void *cartridges_threadpool_new(ggml_threadpool_params *params)');
 const freePrototype = koffi.proto('void cartridges_threadpool_free(void *pool)');

@@ -130,7 +130,10 @@ const servingSettings = z.strictObject({
     .optional()
     .describe('memory for finished turns outside of the cache; an eighth of what is free, at most 4 GiB'),
   queueSize: z.int().min(0).max(100_000).default(128).describe('requests that may wait; more are refused with 429'),
-  keyConcurrency: count.max(100_000).default(64).describe('requests of one key at a time, unless the key says otherwise'),
+  keyConcurrency: count
+    .max(100_000)
+    .default(64)
+    .describe('requests, and answers, of one key at a time, unless the key says otherwise'),
   keyTokensPerMinute: count.optional().describe('tokens a minute of one key, unless the key says otherwise'),
   maxChoices: count.max(256).default(16).describe('answers to one prompt, `n` of a request'),
   maxAnswers: count.max(4096).default(64).describe('answers to all prompts of a request'),

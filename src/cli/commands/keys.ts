@@ -28,7 +28,7 @@ function addAdd(keys: Command, terminal: Terminal): void {
       .option('--all', 'it may use all cartridges')
       .option('--admin', 'it may load, upload, rename and delete cartridges')
       .option('--tokens-per-minute <n>', 'tokens that it may use a minute', wholeNumber)
-      .option('--concurrency <n>', 'requests that it may have under way', wholeNumber)
+      .option('--concurrency <n>', 'requests, and answers, that it may have under way', wholeNumber)
       .option('--days <n>', 'days until it expires', wholeNumber),
   ).action((name, { keys: path, cartridge = [], all, admin = false, tokensPerMinute, concurrency, days }, command) =>
     runCommand(terminal, command, async ({ output }) => {
