@@ -13,6 +13,8 @@ export interface Environment {
   engineFolder: string | undefined;
   /** `CARTRIDGES_ONEDNN`: the library oneDNN, in place of the one that the system has. */
   oneDnnLibrary: string | undefined;
+  /** `ONEDNN_MAX_CPU_ISA` or, in 2.x, `DNNL_MAX_CPU_ISA`: the most that oneDNN may use of the processor. */
+  oneDnnInstructions: string | undefined;
   /** `HF_ENDPOINT`: address of the hub, without a slash at the end. */
   hubEndpoint: string;
   /** The folder of the Hugging Face cache: `HF_HUB_CACHE`, `HF_HOME/hub`, or the usual place. */
@@ -34,6 +36,7 @@ export function readEnvironment(variables: EnvironmentVariables = process.env): 
     threads: read('CARTRIDGES_THREADS'),
     engineFolder: read('CARTRIDGES_ENGINE_DIR'),
     oneDnnLibrary: read('CARTRIDGES_ONEDNN'),
+    oneDnnInstructions: read('ONEDNN_MAX_CPU_ISA') ?? read('DNNL_MAX_CPU_ISA'),
     hubEndpoint: (read('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, ''),
     hubCacheFolder: read('HF_HUB_CACHE') ?? join(read('HF_HOME') ?? join(userCacheFolder(variables), 'huggingface'), 'hub'),
     wandbBaseUrl: (read('WANDB_BASE_URL') ?? 'https://api.wandb.ai').replace(/\/+$/, ''),

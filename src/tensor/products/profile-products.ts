@@ -1,5 +1,6 @@
 import { cpus } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
+import { readEnvironment } from '../../core/environment.js';
 import { CartridgesError } from '../../core/errors.js';
 import { keep, readKept } from '../../core/json-cache.js';
 import { ENGINE_VERSION, type Engine } from '../../native/engine.js';
@@ -47,7 +48,8 @@ export async function profileProducts(engine: Engine, options: ProductsProfileOp
 }
 
 function describeSearch(search: OneDnnSearch): string {
-  if (search.state === 'found') return `oneDNN ${search.library.version} ${search.library.path}`;
+  const { oneDnnInstructions = 'all' } = readEnvironment();
+  if (search.state === 'found') return `oneDNN ${search.library.version} ${search.library.path} ${oneDnnInstructions}`;
   return search.state === 'missing' ? 'missing' : search.problem;
 }
 
