@@ -340,7 +340,7 @@ describe.each(ALL_KINDS)('$name', ({ create, modelOf }) => {
     };
     const quiet = await delayWhile(() => setTimeout(500));
     const busy = await delayWhile(async () => {
-      for (let index = 0; index < 20; index++) {
+      for (let index = 0; index < 12; index++) {
         await large.accumulate(contents);
         await large.update(LEARNING_RATE);
       }
