@@ -107,9 +107,7 @@ export class PocketServer {
         },
         ...(signal && { signal }),
       };
-      // Whoever reads hears of a broken connection from the reading; whoever has stopped need not.
-      const receive = (response: IncomingMessage) => resolve(response.on('error', () => undefined));
-      request(options, receive).on('error', reject).end(content);
+      request(options, resolve).on('error', reject).end(content);
     });
   }
 
