@@ -39,8 +39,10 @@ export class ServerProcess {
         await new Promise((resolve) => setTimeout(resolve, 100));
         continue;
       }
+      // A server that is stopped here has a signal too.
+      const problem = ended ? `ended with ${child.signalCode ?? `status ${child.exitCode}`}` : 'was not ready in time';
       await server.stop();
-      throw new Error(`${name} ${ended ? 'ended' : 'was not ready in time'}: ${words.trim().split('\n').at(-1)}`);
+      throw new Error(`${name} ${problem}: ${words.trim().split('\n').at(-1)}`);
     }
     return server;
   }
