@@ -11,6 +11,7 @@ import {
   sparseCrossEntropy,
   writeSparseTargets,
 } from '../tensor/sparse-cross-entropy.js';
+import { addTo } from '../tensor/sums.js';
 import { type StoredTensor, TensorStore } from '../tensor/tensor-store.js';
 import { AttentionMask } from './attention-mask.js';
 import type { Pack, PackShape } from './pack.js';
@@ -182,11 +183,6 @@ export class GraphLane {
     this.#graphs.push(compiled);
     return { graph: compiled, logProbabilities, gradients };
   }
-}
-
-/** Adds values to a sum, in place. */
-export function addTo(sum: Float32Array, values: Float32Array): void {
-  for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
 }
 
 /** Rows of one chunk of logits: equal chunks, so that the last one is not a small one that costs as many nodes. */

@@ -2,9 +2,10 @@ import { copyInSlices, inSlices } from '../core/slices.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import type { GgmlBackend } from '../native/handles.js';
 import { Adam, DEFAULT_ADAM } from '../tensor/adam.js';
+import { addSquares, addTo } from '../tensor/sums.js';
 import { deal } from './deal.js';
 import { createFittingLanes } from './fitting-lanes.js';
-import { addTo, GraphLane, type LaneOptions } from './graph-lane.js';
+import { GraphLane, type LaneOptions } from './graph-lane.js';
 import { describeRecomputation, type MemoryPlan, planMemory } from './memory-plan.js';
 import type { Pack } from './pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from './step-options.js';
@@ -164,10 +165,4 @@ function createLanes(model: FrozenModel, backends: readonly GgmlBackend[], optio
     for (const lane of lanes) lane.dispose();
     throw error;
   }
-}
-
-function addSquares(sum: number, values: Float32Array): number {
-  let total = sum;
-  for (let i = 0; i < values.length; i++) total += values[i]! * values[i]!;
-  return total;
 }

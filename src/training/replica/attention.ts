@@ -1,5 +1,5 @@
 import { floatsAt } from '../../tensor/native-memory.js';
-import type { Kernel, Layout } from '../../tensor/products/products.js';
+import { type Kernel, type Layout, OPERAND_BYTES } from '../../tensor/products/products.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
 import type { AttentionTile } from './replica-unit.js';
@@ -55,7 +55,7 @@ export class Attention {
     const { blockTokens, slotTokens, headsPerTile, prefixTokens } = context.shape;
     this.#context = context;
     this.#group = config.heads / config.kvHeads;
-    this.#operandBytes = context.products.operandType === 'f32' ? 4 : 2;
+    this.#operandBytes = OPERAND_BYTES[context.products.operandType];
     this.#kernels = Array.from({ length: slotTokens / blockTokens }, (_, index) =>
       createTileKernels(context, this.#group, (index + 1) * blockTokens),
     );

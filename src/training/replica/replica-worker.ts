@@ -8,6 +8,7 @@ import { blockSignals } from '../../native/signals.js';
 import { updateWithAdam } from '../../tensor/adam.js';
 import { openProducts } from '../../tensor/products/open-products.js';
 import { dense, type Kernel, type Products } from '../../tensor/products/products.js';
+import { addSquares, addTo } from '../../tensor/sums.js';
 import { Arena } from './arena.js';
 import type { HeadSquares, Reply, Request, Requests, WorkerStart } from './protocol.js';
 import { Replica } from './replica.js';
@@ -90,13 +91,11 @@ class ReplicaWorker {
     const { gradients } = this.#cartridge.rows[head]!;
     const [sum, ...others] = gradients as [Float32Array, ...Float32Array[]];
     for (const part of others) {
-      for (let i = 0; i < sum.length; i++) sum[i]! += part[i]!;
+      addTo(sum, part);
       part.fill(0);
     }
     sum.fill(0, 0, this.#cartridge.frozenValues);
-    let squares = 0;
-    for (let i = 0; i < sum.length; i++) squares += sum[i]! * sum[i]!;
-    return squares;
+    return addSquares(0, sum);
   }
 
   #reduceShare(): HeadSquares[] {

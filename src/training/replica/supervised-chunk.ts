@@ -61,19 +61,24 @@ export class SupervisedChunk {
     const hidden = this.#castHidden(output.hidden, output.hiddenOperand);
     this.#feedForward.forward(layer, hidden, output.gate, output.up, output.branch);
     this.#norms.addAndNorm(output.rows, output.branch, model.outputNorm, output.finalRows, output.hidden);
-    this.#head(model.head, this.#castHidden(output.hidden, output.hiddenOperand), output.logits);
+    this.#computeLogits();
     pickLogits(this.#logits, vocabularySize, targets, this.#picked);
     this.#softmax(output.logits, output.logits);
     if (!deriveLogSumExps(this.#logits, vocabularySize, targets, this.#picked)) this.#sumOpenRows(targets);
     return sparseLoss(targets, this.#picked);
   }
 
-  /** For rows that the model finds very unlikely: softmax has overwritten their logits, which are computed once more. */
-  #sumOpenRows(targets: SparseTargets): void {
+  #computeLogits(): void {
     const { memory, model } = this.#context;
     const { output } = memory;
     this.#head(model.head, this.#castHidden(output.hidden, output.hiddenOperand), output.logits);
-    sumOpenRows(this.#logits, model.config.vocabularySize, targets, this.#picked);
+  }
+
+  /** For rows that the model finds very unlikely: softmax has overwritten their logits, which are computed once more. */
+  #sumOpenRows(targets: SparseTargets): void {
+    const { output } = this.#context.memory;
+    this.#computeLogits();
+    sumOpenRows(this.#logits, this.#context.model.config.vocabularySize, targets, this.#picked);
     this.#softmax(output.logits, output.logits);
   }
 
