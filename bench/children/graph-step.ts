@@ -1,4 +1,4 @@
-/** Makes steps of the graph step for `bench/training.ts`: `graph-step.ts MODEL PREFIX SLOTS SLOT_TOKENS THREADS`. */
+/** Makes steps of the graph step for `bench/training.ts`: `graph-step.ts MODEL PREFIX SLOTS SLOT_TOKENS STEPS THREADS`. */
 
 import { normalRows } from '../../src/cartridge/initializers/random-rows.js';
 import { Random } from '../../src/core/random.js';
@@ -10,10 +10,10 @@ import { CompiledGraph } from '../../src/tensor/compiled-graph.js';
 import { bufferTypeNamed, profileDevice } from '../../src/tensor/device-profile.js';
 import { GraphStep } from '../../src/training/graph-step.js';
 import { serveRuns } from '../support/serve-runs.js';
-import { benchPacks, fullStep, readTrainingArguments } from '../support/training-subject.js';
+import { benchPacks, fullSteps, readTrainingArguments } from '../support/training-subject.js';
 import { stepOperations } from '../support/training-work.js';
 
-const { modelPath, prefixTokens, slots, slotTokens, threads } = readTrainingArguments();
+const { modelPath, prefixTokens, slots, slotTokens, steps, threads } = readTrainingArguments();
 const lanes = largestDivisor(slots, threads);
 
 const baseBytes = process.memoryUsage.rss();
@@ -42,7 +42,7 @@ await serveRuns({
   async run() {
     graphClock.milliseconds = 0;
     const start = performance.now();
-    const figures = await fullStep(step, packs);
+    const figures = await fullSteps(step, packs, steps);
     return { ...figures, outsideShare: 1 - graphClock.milliseconds / (performance.now() - start) };
   },
   async beside() {

@@ -1,4 +1,4 @@
-/** Makes steps of the replica step for `bench/training.ts`: `replica-step.ts MODEL PREFIX SLOTS SLOT_TOKENS THREADS ggml|onednn`. */
+/** Makes steps of the replica step for `bench/training.ts`: `replica-step.ts MODEL PREFIX SLOTS SLOT_TOKENS STEPS THREADS ggml|onednn`. */
 
 import { normalRows } from '../../src/cartridge/initializers/random-rows.js';
 import { Random } from '../../src/core/random.js';
@@ -12,10 +12,10 @@ import { profileProducts } from '../../src/tensor/products/profile-products.js';
 import { ReplicaStep } from '../../src/training/replica/replica-step.js';
 import type { WorkTimes } from '../../src/training/replica/work-clock.js';
 import { serveRuns } from '../support/serve-runs.js';
-import { benchPacks, fullStep, readTrainingArguments } from '../support/training-subject.js';
+import { benchPacks, fullSteps, readTrainingArguments } from '../support/training-subject.js';
 import { stepOperations } from '../support/training-work.js';
 
-const { modelPath, prefixTokens, slots, slotTokens, threads, products } = readTrainingArguments();
+const { modelPath, prefixTokens, slots, slotTokens, steps, threads, products } = readTrainingArguments();
 const baseBytes = process.memoryUsage.rss();
 const backend = new Backend({ device: 'cpu', threads });
 const gguf = readGguf(modelPath);
@@ -39,7 +39,7 @@ await serveRuns({
   async run() {
     await step.takeProfile();
     const start = performance.now();
-    const figures = await fullStep(step, packs);
+    const figures = await fullSteps(step, packs, steps);
     return { ...figures, ...shares(await step.takeProfile(), performance.now() - start) };
   },
   async beside() {

@@ -33,8 +33,9 @@ def parse_arguments():
     parser.add_argument("--slots", type=int, default=4, help="conversations in a step")
     parser.add_argument("--slot-tokens", type=int, default=128, help="tokens of a conversation")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--steps", type=int, default=1, help="steps of a run, one after the other")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--serve", action="store_true", help="one step for each line of standard input")
+    parser.add_argument("--serve", action="store_true", help="one run for each line of standard input")
     return parser.parse_args()
 
 
@@ -139,11 +140,12 @@ class Step:
         return loss.item()
 
 
-def measure(step):
+def measure(step, steps):
     cpu, start = time.process_time(), time.perf_counter()
-    loss = step()
+    for _ in range(steps):
+        loss = step()
     milliseconds = (time.perf_counter() - start) * 1000
-    # Beside every step and outside its time: a speed to compare with needs the same minutes.
+    # Beside every run and outside its time: a speed to compare with needs the same minutes.
     gigaflops = product_gigaflops(step.dtype)
     cpu_milliseconds = (time.process_time() - cpu) * 1000
     return {"milliseconds": milliseconds, "cpuMilliseconds": cpu_milliseconds, "loss": loss, "productGigaflops": gigaflops}
@@ -173,13 +175,13 @@ def peak_bytes():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def serve(step, facts):
+def serve(step, steps, facts):
     def send(message):
         print(json.dumps(message), flush=True)
 
     send({"facts": facts})
     for _ in sys.stdin:
-        send(measure(step))
+        send(measure(step, steps))
     send({"peakBytes": peak_bytes()})
 
 
@@ -197,11 +199,11 @@ def main():
         "firstStepSeconds": time.perf_counter() - start,
     }
     if arguments.serve:
-        serve(step, facts)
+        serve(step, arguments.steps, facts)
         return
     step()
-    runs = [measure(step) for _ in range(arguments.repetitions)]
-    milliseconds = statistics.median(run["milliseconds"] for run in runs)
+    runs = [measure(step, arguments.steps) for _ in range(arguments.repetitions)]
+    milliseconds = statistics.median(run["milliseconds"] for run in runs) / arguments.steps
     result = {
         "milliseconds": milliseconds,
         "tokensPerSecond": step.token_count / milliseconds * 1000,

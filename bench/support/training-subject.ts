@@ -8,20 +8,28 @@ import type { TrainingStep } from '../../src/training/training-step.js';
 const TEACHER_ENTRIES = 20;
 const LEARNING_RATE = 2e-3;
 
-/** What a training child is started with: `MODEL PREFIX SLOTS SLOT_TOKENS THREADS [PRODUCTS]`. */
+/** What a training child is started with: `MODEL PREFIX SLOTS SLOT_TOKENS STEPS THREADS [PRODUCTS]`. */
 export interface TrainingArguments {
   modelPath: string;
   prefixTokens: number;
   slots: number;
   slotTokens: number;
+  /** Steps of a run, one after the other. */
+  steps: number;
   threads: number;
   products: string | undefined;
 }
 
 export function readTrainingArguments(): TrainingArguments {
-  const [modelPath, prefixTokens, slots, slotTokens, threads, products] = process.argv.slice(2);
-  const [p, s, t, n] = [prefixTokens, slots, slotTokens, threads].map(Number) as [number, number, number, number];
-  return { modelPath: modelPath!, prefixTokens: p, slots: s, slotTokens: t, threads: n, products };
+  const [modelPath, ...rest] = process.argv.slice(2);
+  const [prefixTokens, slots, slotTokens, steps, threads] = rest.slice(0, 5).map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  return { modelPath: modelPath!, prefixTokens, slots, slotTokens, steps, threads, products: rest[5] };
 }
 
 /** `slots` conversations in packs of `slotsOfPack`, every token supervised. */
@@ -37,15 +45,15 @@ export function benchPacks(
   return { shape, packs: packExamples(examples, shape) };
 }
 
-/** A full step: the gradient of all packs, and Adam. */
-export async function fullStep(
-  step: TrainingStep,
-  packs: readonly Pack[],
-): Promise<{ loss: number; updateMilliseconds: number }> {
-  const { lossSum, normalizer } = await step.accumulate(packs);
-  const start = performance.now();
-  await step.update(LEARNING_RATE);
-  return { loss: lossSum / normalizer, updateMilliseconds: performance.now() - start };
+/** Full steps, one after the other: the gradient of all packs, and Adam. Resolves to the last one's loss. */
+export async function fullSteps(step: TrainingStep, packs: readonly Pack[], count: number): Promise<{ loss: number }> {
+  let loss = Number.NaN;
+  for (let made = 0; made < count; made++) {
+    const { lossSum, normalizer } = await step.accumulate(packs);
+    await step.update(LEARNING_RATE);
+    loss = lossSum / normalizer;
+  }
+  return { loss };
 }
 
 /** A full slot of random tokens, every one supervised by twenty different classes whose shares sum to 1. */

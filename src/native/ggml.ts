@@ -223,6 +223,7 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     >(
       'size_t ggml_quantize_chunk(int type, const void *src, void *dst, int64_t start, int64_t rows, int64_t per_row, const void *imatrix)',
     ),
+    ggml_quantize_requires_imatrix: base<(type: number) => boolean>('bool ggml_quantize_requires_imatrix(int type)'),
     ggml_fp32_to_bf16_row: base<(source: Float32Array, target: Uint16Array, count: number) => void>(
       'void ggml_fp32_to_bf16_row(const void *x, void *y, int64_t n)',
     ),

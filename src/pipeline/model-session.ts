@@ -146,11 +146,18 @@ export class ModelSession {
   async #weightTypes(backend: Backend, weightType: 'auto' | ProductTypeName): Promise<WeightTypes> {
     if (weightType !== 'auto') return { forward: PRODUCT_TYPES[weightType], transposed: PRODUCT_TYPES[weightType] };
     const { embedding: inputs, feedForward: outputs } = this.config;
-    this.#profile = await profileDevice(backend, { inputs, outputs, cachePath: join(cacheFolder(), 'device-profiles.json') });
+    const cachePath = join(cacheFolder(), 'device-profiles.json');
+    this.#profile = await profileDevice(backend, { inputs, outputs, fileType: fileTypeOf(this.gguf), cachePath });
     const { type, bufferType } = this.#profile.chosen;
     const handle = bufferTypeNamed(backend, bufferType);
     return { forward: type, transposed: type, ...(handle && { bufferType: handle }) };
   }
+}
+
+/** Of the matrix that most of the work is done with. */
+function fileTypeOf(gguf: GgufFile) {
+  const { typeName, type } = gguf.tensors.get('blk.0.ffn_up.weight')!;
+  return { name: typeName.toLowerCase(), type };
 }
 
 function createFraming(gguf: GgufFile, tokenizer: LlamaTokenizer): ChatFraming {

@@ -20,3 +20,16 @@ test('measures every type, chooses an exact one and keeps the measurement', asyn
   expect(Object.keys(JSON.parse(await readFile(cachePath, 'utf8')))).toHaveLength(1);
   await rm(folder, { recursive: true });
 });
+
+test.each([
+  { fileType: { name: 'q4_1', type: 3 }, count: 1 },
+  { fileType: { name: 'q8_0', type: 8 }, count: 1 },
+  // Numbers cannot be brought into it without knowing their importance.
+  { fileType: { name: 'iq2_xxs', type: 16 }, count: 0 },
+])('measures $fileType.name of the file once, and never chooses it for its speed', async ({ fileType, count }) => {
+  const { measured, chosen } = await profileDevice(backend, { inputs: 256, outputs: 256, fileType });
+  const speeds = measured.filter(({ name, bufferType }) => name === fileType.name && bufferType === undefined);
+  expect(speeds).toHaveLength(count);
+  expect(speeds.every(({ gigaflops }) => gigaflops > 0)).toBe(true);
+  expect(['f32', 'f16', 'bf16']).toContain(chosen.name);
+});

@@ -15,8 +15,9 @@ export const PRODUCT_TYPES = { f32: GgmlType.F32, f16: GgmlType.F16, bf16: GgmlT
 export type ProductTypeName = keyof typeof PRODUCT_TYPES;
 
 /**
- * Q8_0 is measured and never chosen by itself: ggml rounds the other factor to 8 bits too, and the gradient of a cartridge then
- * keeps a cosine of 0.96 to 0.998 with the f32 one (pocket, SmolLM2-135M, two golden models) where 0.999 is asked for.
+ * Q8_0 and smaller types are measured and never chosen by themselves: ggml rounds the other factor to 8 bits too, and the gradient
+ * of a cartridge then keeps a cosine of 0.96 to 0.998 with the f32 one (Q8_0: pocket, SmolLM2-135M, two golden models) where 0.999
+ * is asked for.
  */
 const EXACT_ENOUGH: readonly string[] = ['f32', 'f16', 'bf16'];
 
@@ -42,10 +43,17 @@ export interface DeviceProfile {
   measured: ProductSpeed[];
 }
 
+export interface FileType {
+  name: string;
+  type: number;
+}
+
 export interface ProfileOptions {
   /** The matrix that most of the work is done with. */
   inputs: number;
   outputs: number;
+  /** Type of that matrix in the model's file. */
+  fileType?: FileType;
   /** JSON file that keeps the measurement; without it every start measures. */
   cachePath?: string;
 }
@@ -55,11 +63,12 @@ export interface ProfileOptions {
  * of sufficient exactness beats by 15 %. Q8_0 is tried in extra buffer types (AMX) too, where the device supports the product there.
  */
 export async function profileDevice(backend: Backend, options: ProfileOptions): Promise<DeviceProfile> {
-  const { inputs, outputs, cachePath } = options;
+  const { inputs, outputs, fileType, cachePath } = options;
   const engine = `${ENGINE_VERSION.llama}/${ENGINE_VERSION.ggml}`;
-  const key = [engine, backend.device.name, backend.device.description, backend.threads, inputs, outputs].join('|');
+  const { name, description } = backend.device;
+  const key = [engine, name, description, backend.threads, inputs, outputs, fileType?.name ?? ''].join('|');
   return keptOr(cachePath, key, async () => {
-    const measured = await measureProducts(candidates(backend, inputs, outputs), backend, inputs, outputs);
+    const measured = await measureProducts(candidates(backend, options), backend, inputs, outputs);
     return { device: backend.device.description, threads: backend.threads, chosen: choose(measured), measured };
   });
 }
@@ -76,11 +85,13 @@ interface Candidate {
   bufferType: GgmlBufferType | undefined;
 }
 
-function candidates(backend: Backend, inputs: number, outputs: number): Candidate[] {
-  const plain = Object.entries(PRODUCT_TYPES)
-    .filter(([, type]) => type !== GgmlType.Q8_0 || (inputs % 32 === 0 && outputs % 32 === 0))
-    .map(([name, type]) => ({ label: { name, type }, bufferType: undefined }));
+function candidates(backend: Backend, { inputs, outputs, fileType }: ProfileOptions): Candidate[] {
   const { engine, device } = backend;
+  const types: FileType[] = Object.entries(PRODUCT_TYPES).map(([name, type]) => ({ name, type }));
+  if (fileType && isFurther(engine, fileType)) types.push(fileType);
+  const plain = types
+    .filter(({ type }) => type !== GgmlType.Q8_0 || (inputs % 32 === 0 && outputs % 32 === 0))
+    .map((label) => ({ label, bufferType: undefined }));
   const extra = extraBufferTypes(engine, device)
     .filter((bufferType) => supportsQuantizedProduct(backend, bufferType, inputs, outputs))
     .map((bufferType) => {
@@ -88,6 +99,12 @@ function candidates(backend: Backend, inputs: number, outputs: number): Candidat
       return { label: { name: 'q8_0', type: GgmlType.Q8_0, bufferType: bufferTypeName }, bufferType };
     });
   return [...plain, ...extra];
+}
+
+/** Whether a file's type is none of those that are measured anyway, and one into which numbers can be brought here. */
+function isFurther({ ggml }: Backend['engine'], { type }: FileType): boolean {
+  const isKnown = Object.values(PRODUCT_TYPES).some((known) => known === type);
+  return !isKnown && !ggml.ggml_quantize_requires_imatrix(type);
 }
 
 /** Filling a tensor of a buffer type that does not support its product ends the process: ask before. */

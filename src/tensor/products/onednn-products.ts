@@ -10,12 +10,19 @@ import {
   type Kernel,
   type Layout,
   type LinearKernel,
+  OPERAND_BYTES,
   type OperandType,
   type Products,
 } from './products.js';
 
 const DATA_TYPES = { f32: DataType.F32, bf16: DataType.BF16 } as const;
 const WEIGHT_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
+
+/**
+ * Most values that one product sums up, for an output. oneDNN 3.2 sums up the 49,152 of a vocabulary in 32.6 ms at once and in 29.0
+ * ms in parts of 24,576 or fewer (256 rows of 576, bf16, Zen 5).
+ */
+const LONGEST_SUM = 16_384;
 
 /** Products by oneDNN. The same copy of a frozen matrix serves both directions, read with other strides. */
 export class OneDnnProducts implements Products {
@@ -41,9 +48,16 @@ export class OneDnnProducts implements Products {
 
   linearBackward(shape: FrozenShape, tokens: number, accumulate = false): LinearKernel {
     const { inputs, outputs } = this.#checked(shape);
-    const weight = dense([outputs, inputs], this.operandType);
-    const product = this.matmul(dense([tokens, outputs], this.operandType), weight, dense([tokens, inputs]), accumulate);
-    return ({ address }, dy, dx) => product(dy, address, dx);
+    const valueBytes = OPERAND_BYTES[this.operandType];
+    const parts = partsOf(outputs).map(({ start, length }) => {
+      const gradient = { dimensions: [tokens, length], strides: [outputs, 1], type: this.operandType };
+      const weight = dense([length, inputs], this.operandType);
+      const product = this.matmul(gradient, weight, dense([tokens, inputs]), accumulate || start > 0);
+      return { product, gradientBytes: BigInt(start * valueBytes), weightBytes: BigInt(start * inputs * valueBytes) };
+    });
+    return ({ address }, dy, dx) => {
+      for (const { product, gradientBytes, weightBytes } of parts) product(dy + gradientBytes, address + weightBytes, dx);
+    };
   }
 
   matmul(a: Layout, b: Layout, c: Layout, accumulate = false): Kernel {
@@ -92,4 +106,14 @@ export class OneDnnProducts implements Products {
     if (shape.type === WEIGHT_TYPES[this.operandType]) return shape;
     throw new CartridgesError('INTERNAL', `the weights were loaded in another type than ${this.operandType}`);
   }
+}
+
+/** Parts of about the same length, as few as there can be. */
+function partsOf(outputs: number): { start: number; length: number }[] {
+  const longest = Math.ceil(outputs / Math.ceil(outputs / LONGEST_SUM));
+  const count = Math.ceil(outputs / longest);
+  return Array.from({ length: count }, (_, index) => {
+    const start = index * longest;
+    return { start, length: Math.min(longest, outputs - start) };
+  });
 }
