@@ -233,6 +233,25 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     );
   });
 
+  test('the backward product of as many outputs as a vocabulary has', () => {
+    const [tokens, inputs, outputs] = [2, 1, 20_001];
+    fillExactly(leftValues, 7, type);
+    fillExactly(rightValues, 8, type);
+    // With one input, the transposed copy is the same.
+    store(leftValues, a, type);
+    store(rightValues, b, type);
+    const shape = { inputs, outputs, type: weightType, transposedType: weightType };
+    for (const accumulate of [false, true]) {
+      const before = cValues.slice(0, tokens);
+      provider.linearBackward(shape, tokens, accumulate)({ address: b, transposedAddress: b }, a, c);
+      for (let token = 0; token < tokens; token++) {
+        let expected = accumulate ? before[token]! : 0;
+        for (let output = 0; output < outputs; output++) expected += leftValues[token * outputs + output]! * rightValues[output]!;
+        expect(Math.abs(cValues[token]! - expected)).toBeLessThan(0.05);
+      }
+    }
+  });
+
   test('softmax of rows', () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 1, max: 70 }), (rows, columns) => {
@@ -277,11 +296,11 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     const shape = { inputs: 576, outputs: 1536, type: weightType, transposedType: weightType };
     usual.linear(shape, 256);
     usual.linearBackward(shape, 256, true);
-    // A tile of the attention: queries · keysᵀ, scores · values and scoresᵀ · queries, for three heads.
-    const [queries, keys, scores] = [dense([3, 192, 64], type), dense([3, 256, 64], type), dense([3, 192, 256], type)];
-    usual.matmul(queries, { dimensions: [3, 64, 256], strides: [256 * 64, 1, 64], type }, dense([3, 192, 256]));
-    usual.matmul(scores, keys, dense([3, 192, 64]), true);
-    usual.matmul({ dimensions: [3, 256, 192], strides: [192 * 256, 1, 256], type }, queries, dense([3, 256, 64]), true);
+    // A tile of the attention: queries · keysᵀ, scores · values and scoresᵀ · queries.
+    const [queries, keys, scores] = [dense([192, 64], type), dense([256, 64], type), dense([192, 256], type)];
+    usual.matmul(queries, { dimensions: [64, 256], strides: [1, 64], type }, dense([192, 256]));
+    usual.matmul(scores, keys, dense([192, 64]));
+    usual.matmul({ dimensions: [256, 192], strides: [1, 256], type }, queries, dense([256, 64]), true);
     usual.softmax(192, 256);
     usual.swish(1536 * 256);
     usual.swishBackward(1536 * 256);

@@ -10,17 +10,14 @@ const ALIGNMENT = 64;
  */
 export function ggmlScratchBytes(config: ModelConfig, shape: ReplicaShape, operandType: OperandType): number {
   const { headDimension: D, heads, kvHeads } = config;
-  const { headsPerTile, blockTokens, slotTokens, prefixTokens } = shape;
+  const { blockTokens, slotTokens, prefixTokens } = shape;
   const operandBytes = OPERAND_BYTES[operandType];
   const queries = blockTokens * (heads / kvHeads);
-  const inTile = (count: number, bytes: number) => aligned(headsPerTile * count * bytes);
-  const attention = [prefixTokens, slotTokens].map((keys) => {
-    const gather = inTile(keys * queries, operandBytes) + inTile(queries * D, operandBytes) + inTile(keys * D, 4);
-    const mix = inTile(keys * D, operandBytes) + inTile(queries * D, 4);
-    return Math.max(gather, mix);
-  });
+  const keys = prefixTokens + slotTokens;
+  // The products that gather take more than the others.
+  const gather = aligned(keys * queries * operandBytes) + aligned(queries * D * operandBytes) + aligned(keys * D * 4);
   const linear = aligned(shape.tokens * config.embedding * Float32Array.BYTES_PER_ELEMENT);
-  return Math.max(linear, ...attention);
+  return Math.max(linear, gather);
 }
 
 function aligned(bytes: number): number {

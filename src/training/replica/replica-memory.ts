@@ -49,6 +49,11 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
     keyGradients: floats(sizes.keys),
     valueGradients: floats(sizes.keys),
     mixedGradients: operands(sizes.queries),
+    /** [Hkv, p + slotTokens, D]: the cartridge's rows of a layer, and behind them those of a slot. */
+    jointKeys: operands(sizes.jointKeys),
+    jointValues: operands(sizes.jointKeys),
+    jointKeyGradients: floats(sizes.jointKeys),
+    jointValueGradients: floats(sizes.jointKeys),
     scores: floats(sizes.scores),
     scoreGradients: floats(sizes.scores),
     scoreOperands: copies(sizes.scores),
@@ -89,13 +94,14 @@ function layOutLayers(
 }
 
 function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: ModelConfig, shape: ReplicaShape) {
-  const { tokens, blockTokens, prefixTokens, slotTokens, headsPerTile } = shape;
+  const { tokens, blockTokens, prefixTokens, slotTokens } = shape;
   return {
     hidden: tokens * embedding,
     queries: tokens * heads * headDimension,
     keys: tokens * kvHeads * headDimension,
     feedForward: tokens * feedForward,
-    scores: headsPerTile * blockTokens * (heads / kvHeads) * (prefixTokens + slotTokens),
+    scores: blockTokens * (heads / kvHeads) * (prefixTokens + slotTokens),
+    jointKeys: kvHeads * (prefixTokens + slotTokens) * headDimension,
   };
 }
 

@@ -10,8 +10,6 @@ export interface ReplicaShape {
   blockTokens: number;
   /** slots · slotTokens */
   tokens: number;
-  /** Key/value heads that one product of the attention takes together. */
-  headsPerTile: number;
   /** Rows of the cartridge. */
   prefixTokens: number;
   /** Supervised rows that go through the output at a time. */
@@ -26,8 +24,6 @@ export interface ReplicaShape {
   recomputedLayers: number;
 }
 
-/** Scores of a tile should stay in the cache of a core while four products and two softmaxes pass over them. */
-const TILE_SCORE_BYTES = 256 << 10;
 /** Queries of a tile, all heads of a group counted: fewer make the products small, more waste work on what the mask hides. */
 const TILE_QUERIES = 192;
 /** Rows that a product with a frozen matrix should have at least: a replica streams all weights once for each unit. */
@@ -50,7 +46,6 @@ export function chooseReplicaShape(
   const blockTokens = Math.ceil(pack.slotTokens / blocks);
   const slotTokens = blocks * blockTokens;
   const slots = pack.slots / unitsOf(pack, workers);
-  const scoreBytes = blockTokens * group * (prefixTokens + slotTokens) * Float32Array.BYTES_PER_ELEMENT;
   const affordableRows = Math.floor(logitChunkBytes / (config.vocabularySize * Float32Array.BYTES_PER_ELEMENT));
   const chunkRows = Math.max(MIN_CHUNK_ROWS, Math.min(MAX_CHUNK_ROWS, affordableRows));
   return {
@@ -58,7 +53,6 @@ export function chooseReplicaShape(
     slotTokens,
     blockTokens,
     tokens: slots * slotTokens,
-    headsPerTile: largestDivisor(config.kvHeads, Math.max(1, TILE_SCORE_BYTES / scoreBytes)),
     prefixTokens,
     chunkRows: Math.min(chunkRows, slots * slotTokens, pack.supervisedRows),
     entriesPerRow: pack.entriesPerRow,

@@ -54,7 +54,7 @@ test('units hold every supervised token, and tiles every pair that may look at e
       const pack = packOf(slots, slotTokens);
       const padded = Math.ceil(slotTokens / blockTokens) * blockTokens;
       const sizes = { slots: 1, slotTokens: padded, blockTokens, tokens: padded, packSlotTokens: slotTokens };
-      const rest = { headsPerTile: 1, prefixTokens: PREFIX, chunkRows: 4, entriesPerRow: 1, recomputedLayers: 0 };
+      const rest = { prefixTokens: PREFIX, chunkRows: 4, entriesPerRow: 1, recomputedLayers: 0 };
       const shape: ReplicaShape = { ...sizes, ...rest };
       const used = slots.filter((lengths) => lengths.length > 0);
       const units = cutPack(pack, shape);
@@ -79,7 +79,7 @@ test('units hold every supervised token, and tiles every pair that may look at e
 
 test('blocks that nothing in a tile looks at are left out', () => {
   const pack = packOf([[8, 4, 4]], 16);
-  const sizes = { slots: 1, slotTokens: 16, blockTokens: 4, tokens: 16, packSlotTokens: 16, headsPerTile: 1 };
+  const sizes = { slots: 1, slotTokens: 16, blockTokens: 4, tokens: 16, packSlotTokens: 16 };
   const shape: ReplicaShape = { ...sizes, prefixTokens: PREFIX, chunkRows: 4, entriesPerRow: 1, recomputedLayers: 0 };
   const [unit] = cutPack(pack, shape);
   const tiles = tilesOf(unit!, shape);

@@ -1,7 +1,8 @@
 import { floatsAt, integersAt } from '../../tensor/native-memory.js';
 import { dense, type Kernel, type LinearKernel } from '../../tensor/products/products.js';
-import { Attention, type AttentionPart, type PrefixMemory } from './attention.js';
+import { Attention, type AttentionRun } from './attention.js';
 import { FeedForward } from './feed-forward.js';
+import type { PrefixMemory } from './joint-keys.js';
 import { createNorms, type Norms } from './norms.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
@@ -62,20 +63,20 @@ export class Replica {
    * `wantsGradient` adds the gradient of the cartridge's rows.
    */
   run(unit: ReplicaUnit, embeddings: Float32Array, wantsGradient: boolean): number {
-    const parts = this.#attention.partsOf(tilesOf(unit, this.#context.shape));
+    const runs = this.#attention.runsOf(tilesOf(unit, this.#context.shape));
     this.#input.set(embeddings);
     this.#positions.set(unit.positions);
     const last = this.#context.model.layers.length - 1;
     for (let index = 0; index <= last; index++) {
-      this.#attentionForward(index, parts, unit.starts);
+      this.#attentionForward(index, runs, unit.starts);
       if (index < last) this.#feedForwardForward(index);
     }
     const loss = this.#supervised.run(unit, wantsGradient);
     for (let index = last; wantsGradient && index >= 0; index--) {
       // Of the layers that share their memory, the last one's activations are the newest.
-      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, parts, unit.starts);
+      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, runs, unit.starts);
       if (index < last) this.#feedForwardBackward(index);
-      this.#attentionBackward(index, parts, unit.starts);
+      this.#attentionBackward(index, runs, unit.starts);
     }
     return loss;
   }
@@ -84,12 +85,12 @@ export class Replica {
     this.#context.dispose();
   }
 
-  #attentionForward(index: number, parts: readonly AttentionPart[], starts: Int32Array): void {
+  #attentionForward(index: number, runs: readonly AttentionRun[], starts: Int32Array): void {
     const { memory, model } = this.#context;
     const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
     this.#norms.norm(layer.input, vectors.attentionNorm!, memory.hidden);
     this.#project(layer, model.layers[index]!);
-    this.#attention.forward(layer, this.#prefix[index]!, parts, starts);
+    this.#attention.forward(layer, this.#prefix[index]!, runs, starts);
     this.#copies.joinHeads(memory.mixed, memory.joined);
     this.#projections.output(matrices.attentionOutput, memory.joined, memory.branch);
     const norm = vectors.feedForwardNorm!;
@@ -123,10 +124,10 @@ export class Replica {
   }
 
   /** Computes once more, from a layer's input, what its backward pass needs. */
-  #recompute(index: number, parts: readonly AttentionPart[], starts: Int32Array): void {
+  #recompute(index: number, runs: readonly AttentionRun[], starts: Int32Array): void {
     const { memory, model } = this.#context;
     const { gate, up } = memory.layers[index]!;
-    this.#attentionForward(index, parts, starts);
+    this.#attentionForward(index, runs, starts);
     this.#feedForward.widen(model.layers[index]!, this.#castHidden(memory.hidden, memory.operand), gate, up);
   }
 
@@ -140,13 +141,13 @@ export class Replica {
   }
 
   /** From the gradient of a layer's values after attention to that of its input, and to the cartridge's. */
-  #attentionBackward(index: number, parts: readonly AttentionPart[], starts: Int32Array): void {
+  #attentionBackward(index: number, runs: readonly AttentionRun[], starts: Int32Array): void {
     const { memory, model } = this.#context;
     const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
     const gradient = this.#castHidden(memory.attentionGradient, memory.operand);
     this.#projections.outputBackward(matrices.attentionOutput, gradient, memory.rotatedQueries);
     this.#copies.splitQueries(memory.rotatedQueries, memory.mixedGradients);
-    this.#attention.backward(layer, this.#prefix[index]!, parts, starts, index > 0);
+    this.#attention.backward(layer, this.#prefix[index]!, runs, starts, index > 0);
     if (index === 0) return;
     this.#projectBackward(layer, model.layers[index]!);
     const { attentionGradient } = memory;

@@ -2,7 +2,7 @@ import { inSlices } from '../../core/slices.js';
 import { floatsAt } from '../../tensor/native-memory.js';
 import type { OperandType } from '../../tensor/products/products.js';
 import { Arena } from './arena.js';
-import type { PrefixMemory } from './attention.js';
+import type { PrefixMemory } from './joint-keys.js';
 
 export interface CartridgeShape {
   layers: number;
