@@ -12,7 +12,7 @@ const LEAST = 0.8;
 /** Beside the plan: JavaScript's heap, tables of the GGUF, code of libraries. It does not grow with the step. */
 const PROCESS_BYTES = 32 << 20;
 /** Large enough that what a process takes is less than a tenth of the plan. */
-const SIZES = ['512', '8', '512', '2'];
+const SIZES = ['512', '8', '512', '1', '2'];
 const HAS_ONEDNN = findOneDnn().state === 'found';
 const ONEDNN_NOTE = HAS_ONEDNN ? '' : ' (skipped: CARTRIDGES_ONEDNN names no library that can be used)';
 
