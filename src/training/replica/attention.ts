@@ -15,9 +15,15 @@ interface TileKernels {
   cast: Cast;
   /** scores · values. Addresses: scores, values, result. */
   mix: Kernel;
-  /** scoresᵀ · queries, added to the gradient of keys or values: of all of them, or of the prefix's. Addresses: scores, queries, gradient. */
-  gather: Kernel;
-  gatherPrefix: Kernel;
+  /** scoresᵀ · queries, to the gradient of keys or values: of all of them, or of the prefix's. */
+  gather: Gather;
+  gatherPrefix: Gather;
+}
+
+/** A product that begins a sum, and one that adds to it. Addresses: scores, queries, gradient. */
+interface Gather {
+  begin: Kernel;
+  add: Kernel;
 }
 
 /** A tile for one key/value head: what runs there, and where its parts lie, in every layer alike. */
@@ -45,6 +51,8 @@ export class Attention {
   readonly #kernels: TileKernels[];
   readonly #keys: JointKeys;
   readonly #scores: Float32Array;
+  /** Of queries, keys and values. */
+  readonly #gradients: readonly Float32Array[];
 
   constructor(context: ReplicaContext) {
     const { config } = context.model;
@@ -56,6 +64,7 @@ export class Attention {
     );
     this.#keys = new JointKeys(context);
     this.#scores = floatsAt(context.memory.scores, blockTokens * this.#group * (prefixTokens + slotTokens));
+    this.#gradients = viewGradients(context);
   }
 
   /** The work on the tiles of a unit, made once for all layers and both directions. */
@@ -98,21 +107,31 @@ export class Attention {
    * the prefix's alone are computed: nothing lies below the first layer that needs another.
    */
   backward(layer: LayerMemory, prefix: PrefixMemory, runs: readonly AttentionRun[], starts: Int32Array, wantsOwn: boolean): void {
-    if (wantsOwn) this.#clearGradients();
+    // Blocks are added to the gradients of keys and values, and padding has none that would write those of queries.
+    if (wantsOwn) for (const gradient of this.#gradients) gradient.fill(0);
     this.#keys.loadPrefix(prefix);
-    this.#keys.clearPrefixGradients();
     for (const run of runs) {
       this.#keys.loadBlocks(run, layer);
-      if (wantsOwn) this.#keys.clearBlockGradients(run);
-      for (const part of run.parts) this.#partBackward(layer, part, starts, wantsOwn);
+      // The last tile sees all keys of the run: it begins the sums to which the others add.
+      const last = run.parts.at(-1)!.tile;
+      for (let index = run.parts.length - 1; index >= 0; index--) {
+        const part = run.parts[index]!;
+        const { begin, add } = wantsOwn ? part.kernels.gather : part.kernels.gatherPrefix;
+        this.#partBackward(layer, part, starts, part.tile === last ? begin : add, wantsOwn);
+      }
+      this.#keys.addPrefixGradients(prefix);
       if (wantsOwn) this.#keys.addBlockGradients(run);
     }
-    this.#keys.addPrefixGradients(prefix);
   }
 
-  #partBackward(layer: LayerMemory, { kernels, tile, at }: AttentionPart, starts: Int32Array, wantsOwn: boolean): void {
+  #partBackward(
+    layer: LayerMemory,
+    { kernels, tile, at }: AttentionPart,
+    starts: Int32Array,
+    gather: Kernel,
+    wantsOwn: boolean,
+  ): void {
     const { memory } = this.#context;
-    const gather = wantsOwn ? kernels.gather : kernels.gatherPrefix;
     const mixedGradients = memory.mixedGradients + at.queryOperands;
     this.#weigh(kernels, layer, at, tile, starts);
     const weights = kernels.cast(memory.scores, memory.scoreOperands);
@@ -148,16 +167,12 @@ export class Attention {
       }
     }
   }
+}
 
-  /** Blocks are added to the gradients of keys and values, and padding has none that would write those of queries. */
-  #clearGradients(): void {
-    const { memory, shape, model } = this.#context;
-    const { heads, kvHeads, headDimension } = model.config;
-    const clear = (address: bigint, count: number) => floatsAt(address, shape.tokens * headDimension * count).fill(0);
-    clear(memory.queryGradients, heads);
-    clear(memory.keyGradients, kvHeads);
-    clear(memory.valueGradients, kvHeads);
-  }
+function viewGradients({ memory, shape, model }: ReplicaContext): Float32Array[] {
+  const { heads, kvHeads, headDimension } = model.config;
+  const view = (address: bigint, count: number) => floatsAt(address, shape.tokens * headDimension * count);
+  return [view(memory.queryGradients, heads), view(memory.keyGradients, kvHeads), view(memory.valueGradients, kvHeads)];
 }
 
 /** Where the parts of a tile lie, as distances in bytes: of f32 values and of operands. */
@@ -194,6 +209,10 @@ function createTileKernels(context: ReplicaContext, group: number, ownTokens: nu
     Layout,
     Layout,
   ];
+  const gather = (weights: Layout, gradient: Layout): Gather => ({
+    begin: products.matmul(transposed(weights), queryOperands, gradient),
+    add: products.matmul(transposed(weights), queryOperands, gradient, true),
+  });
   const prefixScores = { ...scoreOperands, dimensions: [queryCount, shape.prefixTokens] };
   return {
     ownTokens,
@@ -205,8 +224,8 @@ function createTileKernels(context: ReplicaContext, group: number, ownTokens: nu
     }),
     cast: context.cast(queryCount * keyCount),
     mix: products.matmul(scoreOperands, keyOperands, queries),
-    gather: products.matmul(transposed(scoreOperands), queryOperands, keys, true),
-    gatherPrefix: products.matmul(transposed(prefixScores), queryOperands, dense([shape.prefixTokens, D]), true),
+    gather: gather(scoreOperands, keys),
+    gatherPrefix: gather(prefixScores, dense([shape.prefixTokens, D])),
   };
 }
 

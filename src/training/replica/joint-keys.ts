@@ -1,4 +1,3 @@
-import { floatsAt } from '../../tensor/native-memory.js';
 import type { Kernel, Layout } from '../../tensor/products/products.js';
 import { OPERAND_BYTES } from '../../tensor/products/products.js';
 import type { ReplicaContext } from './replica-context.js';
@@ -64,17 +63,7 @@ export class JointKeys {
     copy(values + from, jointValues + to);
   }
 
-  /** Makes the gathered gradients of the cartridge's rows zero, before a layer's tiles. */
-  clearPrefixGradients(): void {
-    this.#clear(0, this.#context.shape.prefixTokens);
-  }
-
-  clearBlockGradients({ blocks }: KeyBlocks): void {
-    const { prefixTokens, blockTokens } = this.#context.shape;
-    this.#clear(prefixTokens, prefixTokens + blocks * blockTokens);
-  }
-
-  /** Adds what was gathered for a layer's cartridge rows, after its tiles. */
+  /** Adds what was gathered for the cartridge's rows. */
   addPrefixGradients({ keyGradients, valueGradients }: PrefixMemory): void {
     const { jointKeyGradients, jointValueGradients } = this.#context.memory;
     this.#prefix.add(keyGradients, jointKeyGradients);
@@ -102,16 +91,6 @@ export class JointKeys {
 
   #rows(count: number, valueBytes: number): bigint {
     return BigInt(count * this.#context.model.config.headDimension * valueBytes);
-  }
-
-  #clear(firstRow: number, endRow: number): void {
-    const { memory, shape, model } = this.#context;
-    const { kvHeads, headDimension: D } = model.config;
-    const rowsOfHead = shape.prefixTokens + shape.slotTokens;
-    for (const address of [memory.jointKeyGradients, memory.jointValueGradients]) {
-      const values = floatsAt(address, kvHeads * rowsOfHead * D);
-      for (let row = 0; row < values.length / D; row += rowsOfHead) values.fill(0, (row + firstRow) * D, (row + endRow) * D);
-    }
   }
 
   /** For `count` rows of every head, whose heads lie `distance` rows apart outside of the joint rows. */
