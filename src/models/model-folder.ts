@@ -8,6 +8,8 @@ const recommendationsSchema = z.strictObject({
   chunkMaxTokens: z.int().min(16).optional(),
   questionMaxTokens: z.int().min(1).optional(),
   answerMaxTokens: z.int().min(1).optional(),
+  /** Answered tokens that are asked for, for each token of the corpus: more for a model that repeats its questions. */
+  answeredTokensPerCorpusToken: z.number().gt(0).max(1_000).optional(),
   /** False for a model whose cut answers are ones that it could not end. */
   keepTruncated: z.boolean().optional(),
   learningRate: z.number().gt(0).optional(),

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { affordableConversations, type BuildSpeed, planTokenCount, synthesisShare } from './plan.js';
+import { affordableConversations, type BuildSpeed, planSynthesis, planTokenCount, synthesisShare } from './plan.js';
 import { resolveSettings } from './resolve-settings.js';
 
 test('the default size leaves half of the context free', () => {
@@ -21,6 +21,16 @@ test('a size that is asked for must leave room for a question and an answer', ()
   const overflow = expect.objectContaining({ code: 'CONTEXT_OVERFLOW', hint: 'use --tokens 1792 or fewer' });
   expect(() => plan(1_793, 2_048)).toThrow(overflow);
   expect(() => plan(101, 200)).toThrow(/leaves no room for a question and an answer in a context of 200/);
+});
+
+test('as many conversations as the length of the text, the model and the settings ask for', () => {
+  const planned = (corpusTokens: number, recommended = {}, synthesis = {}) =>
+    planSynthesis(corpusTokens, resolveSettings({ synthesis }), { answerMaxTokens: 48, ...recommended }).conversations;
+  expect(planned(10)).toBe(256);
+  expect(planned(900)).toBe(1_000);
+  expect(planned(900, { answeredTokensPerCorpusToken: 48 })).toBe(3_000);
+  expect(planned(900, { answeredTokensPerCorpusToken: 48 }, { conversations: 7 })).toBe(7);
+  expect(planned(1e8)).toBe(65_536);
 });
 
 /** SmolLM2-135M on two cores. */

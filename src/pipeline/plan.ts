@@ -68,7 +68,8 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
   const { synthesis } = settings;
   const chunkMaxTokens = synthesis.chunkMaxTokens ?? recommended.chunkMaxTokens ?? DEFAULT_CHUNK_TOKENS;
   const answerMaxTokens = synthesis.answerMaxTokens ?? recommended.answerMaxTokens ?? DEFAULT_ANSWER_TOKENS;
-  const wanted = Math.ceil((ANSWERED_TOKENS_PER_CORPUS_TOKEN * corpusTokens) / (USED_ANSWER_SHARE * answerMaxTokens));
+  const answered = corpusTokens * (recommended.answeredTokensPerCorpusToken ?? ANSWERED_TOKENS_PER_CORPUS_TOKEN);
+  const wanted = Math.ceil(answered / (USED_ANSWER_SHARE * answerMaxTokens));
   return {
     conversations: synthesis.conversations ?? Math.min(MAX_CONVERSATIONS, Math.max(MIN_CONVERSATIONS, wanted)),
     chunkMaxTokens,
