@@ -1,5 +1,4 @@
-import type { Kernel, Layout } from '../../tensor/products/products.js';
-import { OPERAND_BYTES } from '../../tensor/products/products.js';
+import { type Kernel, type Layout, OPERAND_BYTES } from '../../tensor/products/products.js';
 import type { ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
 
