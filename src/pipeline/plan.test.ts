@@ -25,10 +25,10 @@ test('a size that is asked for must leave room for a question and an answer', ()
 
 test('as many conversations as the length of the text, the model and the settings ask for', () => {
   const planned = (corpusTokens: number, recommended = {}, synthesis = {}) =>
-    planSynthesis(corpusTokens, resolveSettings({ synthesis }), { answerMaxTokens: 48, ...recommended }).conversations;
+    planSynthesis(corpusTokens, resolveSettings({ synthesis }), { answerMaxTokens: 40, ...recommended }).conversations;
   expect(planned(10)).toBe(256);
-  expect(planned(900)).toBe(1_000);
-  expect(planned(900, { answeredTokensPerCorpusToken: 48 })).toBe(3_000);
+  expect(planned(900)).toBe(1_200);
+  expect(planned(900, { answeredTokensPerCorpusToken: 48 })).toBe(3_600);
   expect(planned(900, { answeredTokensPerCorpusToken: 48 }, { conversations: 7 })).toBe(7);
   expect(planned(1e8)).toBe(65_536);
 });
