@@ -7,15 +7,24 @@ const toFloatPrototype = koffi.proto('void cartridges_to_float(const void *sourc
 /** Dequantises `count` values of a ggml type into f32. Throws `UNSUPPORTED_MODEL` for a type without a conversion. */
 export function dequantize(engine: { ggml: Ggml }, type: number, bytes: Uint8Array, count: number): Float32Array {
   if (type === GgmlType.F32) return new Float32Array(bytes.slice().buffer, 0, count);
-  const traits = koffi.decode(engine.ggml.ggml_get_type_traits(type), 'ggml_type_traits') as {
-    to_float: bigint | null;
-    type_name: string;
-  };
+  const traits = traitsOf(engine, type);
   if (!traits.to_float)
     throw new CartridgesError('UNSUPPORTED_MODEL', `weights of type ${traits.type_name} cannot be dequantised`);
   const values = new Float32Array(count);
   koffi.call(traits.to_float, toFloatPrototype, bytes, values, count);
   return values;
+}
+
+/**
+ * Whether {@link quantize} knows a quantised type: ggml ends the process over one that is made for activations alone, and some want
+ * to know how important each value is.
+ */
+export function canQuantize(engine: { ggml: Ggml }, type: number): boolean {
+  return traitsOf(engine, type).to_float !== null && !engine.ggml.ggml_quantize_requires_imatrix(type);
+}
+
+function traitsOf({ ggml }: { ggml: Ggml }, type: number): { to_float: bigint | null; type_name: string } {
+  return koffi.decode(ggml.ggml_get_type_traits(type), 'ggml_type_traits') as { to_float: bigint | null; type_name: string };
 }
 
 /** Converts f32 rows of `perRow` values into a ggml type; the bytes are as ggml stores them. */

@@ -26,6 +26,11 @@ test.each([
   { fileType: { name: 'q8_0', type: 8 }, count: 1 },
   // Numbers cannot be brought into it without knowing their importance.
   { fileType: { name: 'iq2_xxs', type: 16 }, count: 0 },
+  // Over these ggml would end the process.
+  { fileType: { name: 'q8_1', type: 9 }, count: 0 },
+  { fileType: { name: 'q8_k', type: 15 }, count: 0 },
+  { fileType: { name: 'i8', type: 24 }, count: 0 },
+  { fileType: { name: 'f64', type: 28 }, count: 0 },
 ])('measures $fileType.name of the file once, and never chooses it for its speed', async ({ fileType, count }) => {
   const { measured, chosen } = await profileDevice(backend, { inputs: 256, outputs: 256, fileType });
   const speeds = measured.filter(({ name, bufferType }) => name === fileType.name && bufferType === undefined);

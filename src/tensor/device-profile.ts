@@ -4,7 +4,7 @@ import { extraBufferTypes } from '../native/devices.js';
 import { ENGINE_VERSION } from '../native/engine.js';
 import { GgmlType } from '../native/ggml.js';
 import type { GgmlBufferType } from '../native/handles.js';
-import { quantize } from '../native/tensor-types.js';
+import { canQuantize, quantize } from '../native/tensor-types.js';
 import type { Backend } from './backend.js';
 import { CompiledGraph } from './compiled-graph.js';
 import { Graph } from './graph.js';
@@ -69,7 +69,7 @@ export async function profileDevice(backend: Backend, options: ProfileOptions): 
   const key = [engine, name, description, backend.threads, inputs, outputs, fileType?.name ?? ''].join('|');
   return keptOr(cachePath, key, async () => {
     const measured = await measureProducts(candidates(backend, options), backend, inputs, outputs);
-    return { device: backend.device.description, threads: backend.threads, chosen: choose(measured), measured };
+    return { device: description, threads: backend.threads, chosen: choose(measured), measured };
   });
 }
 
@@ -88,7 +88,8 @@ interface Candidate {
 function candidates(backend: Backend, { inputs, outputs, fileType }: ProfileOptions): Candidate[] {
   const { engine, device } = backend;
   const types: FileType[] = Object.entries(PRODUCT_TYPES).map(([name, type]) => ({ name, type }));
-  if (fileType && isFurther(engine, fileType)) types.push(fileType);
+  const isKnown = types.some(({ type }) => type === fileType?.type);
+  if (fileType && !isKnown && canQuantize(engine, fileType.type)) types.push(fileType);
   const plain = types
     .filter(({ type }) => type !== GgmlType.Q8_0 || (inputs % 32 === 0 && outputs % 32 === 0))
     .map((label) => ({ label, bufferType: undefined }));
@@ -99,12 +100,6 @@ function candidates(backend: Backend, { inputs, outputs, fileType }: ProfileOpti
       return { label: { name: 'q8_0', type: GgmlType.Q8_0, bufferType: bufferTypeName }, bufferType };
     });
   return [...plain, ...extra];
-}
-
-/** Whether a file's type is none of those that are measured anyway, and one into which numbers can be brought here. */
-function isFurther({ ggml }: Backend['engine'], { type }: FileType): boolean {
-  const isKnown = Object.values(PRODUCT_TYPES).some((known) => known === type);
-  return !isKnown && !ggml.ggml_quantize_requires_imatrix(type);
 }
 
 /** Filling a tensor of a buffer type that does not support its product ends the process: ask before. */
