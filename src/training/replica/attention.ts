@@ -33,7 +33,7 @@ interface AttentionPart {
   at: TileAddresses;
 }
 
-/** Tiles of one slot whose keys begin with the same block: those of the last one are those of all, and more. */
+/** Tiles of one slot whose keys begin with the same block: the last one sees the keys of all. */
 export interface AttentionRun extends KeyBlocks {
   parts: AttentionPart[];
 }
@@ -204,11 +204,8 @@ function createTileKernels(context: ReplicaContext, group: number, ownTokens: nu
   const queryCount = shape.blockTokens * group;
   const keyCount = shape.prefixTokens + ownTokens;
   const [queries, keys, scores] = [dense([queryCount, D]), dense([keyCount, D]), dense([queryCount, keyCount])];
-  const [queryOperands, keyOperands, scoreOperands] = [queries, keys, scores].map((layout) => ({ ...layout, type })) as [
-    Layout,
-    Layout,
-    Layout,
-  ];
+  const [queryOperands, keyOperands] = [dense([queryCount, D], type), dense([keyCount, D], type)];
+  const scoreOperands = dense([queryCount, keyCount], type);
   const gather = (weights: Layout, gradient: Layout): Gather => ({
     begin: products.matmul(transposed(weights), queryOperands, gradient),
     add: products.matmul(transposed(weights), queryOperands, gradient, true),

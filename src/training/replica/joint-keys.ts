@@ -1,3 +1,4 @@
+import { placed } from '../../tensor/products/ggml-matmul.js';
 import { type Kernel, type Layout, OPERAND_BYTES } from '../../tensor/products/products.js';
 import type { ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
@@ -102,10 +103,9 @@ export class JointKeys {
     return {
       copy: products.copy({ ...outside, type }, { ...joint, type }),
       add: this.#context.graph((g) => {
-        const dimensions = [D, count, kvHeads];
-        const placement = ({ strides }: Layout) => ({ strides: [4, 4 * D, 4 * strides[0]!, 4 * strides[0]! * kvHeads] });
-        const sum = g.input(0, dimensions, placement(outside));
-        g.result(0, g.ggml.ggml_add(g.context, sum, g.input(1, dimensions, placement(joint))), placement(outside));
+        const [sum, addend] = [placed(outside), placed(joint)];
+        const total = g.input(0, sum.dimensions, sum.placement);
+        g.result(0, g.ggml.ggml_add(g.context, total, g.input(1, addend.dimensions, addend.placement)), sum.placement);
       }),
     };
   }
