@@ -185,14 +185,14 @@ export class InferenceEngine {
    */
   generate(request: GenerationRequest): AsyncIterable<GeneratedToken> {
     const queue = new TokenQueue<GeneratedToken>();
-    const generation = this.#submit(request, {
+    const generation = this.#queue(request, {
       token: (generated) => queue.push(generated),
       end: () => queue.end(),
       fail: (error) => queue.end(error),
     });
     return async function* (this: InferenceEngine) {
       try {
-        yield* queue.values();
+        yield* queue;
       } finally {
         generation.abandon();
         this.#scheduler.wake();
@@ -200,10 +200,15 @@ export class InferenceEngine {
     }.call(this);
   }
 
+  /** Queues a request and tells the listener its tokens as they come. Throws as {@link generate} does. */
+  submit(request: GenerationRequest, listener: GenerationListener): void {
+    this.#queue(request, listener);
+  }
+
   /** The whole answer. Rejects as {@link generate} throws, and with `CANCELLED`, `ENGINE_FAILURE` or `ENGINE_DOWN`. */
   complete(request: GenerationRequest): Promise<Completion> {
     return new Promise((resolve, reject) => {
-      this.#submit(request, { end: resolve, fail: reject });
+      this.submit(request, { end: resolve, fail: reject });
     });
   }
 
@@ -292,7 +297,7 @@ export class InferenceEngine {
     return this.#disposed;
   }
 
-  #submit(request: GenerationRequest, listener: GenerationListener): Generation {
+  #queue(request: GenerationRequest, listener: GenerationListener): Generation {
     this.#checkContext(request, request.prompt);
     checkGeneration(request, this.tokenizer.vocabularySize);
     throwIfAborted(request.signal);

@@ -1,5 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
-import { dropConnectionOf } from '../http/drop-connection.js';
+import { dropConnectionOf } from '../http/connection.js';
 import { json, refused } from '../json-answer.js';
 import { notFound } from '../request-error.js';
 import type { ServerEnv } from '../server-env.js';

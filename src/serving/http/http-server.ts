@@ -5,6 +5,7 @@ import { getRequestListener, RequestError as UnusableRequest } from '@hono/node-
 import { CartridgesError } from '../../core/errors.js';
 import { toErrorResponse } from '../error-response.js';
 import { RequestError } from '../request-error.js';
+import { inTurn } from './in-turn.js';
 
 export interface HttpServerOptions {
   fetch: (request: Request, env: object) => Response | Promise<Response>;
@@ -60,7 +61,7 @@ export class HttpServer {
       keepAliveTimeout: limits.idleSeconds * 1000,
       connectionsCheckingInterval: CHECK_MS,
     };
-    const server = createServer(timeouts, listener);
+    const server = createServer(timeouts, inTurn(listener));
     server.maxConnections = limits.maxConnections;
     // A whole answer or a file that nobody reads would else be held for ever; a stream has a shorter patience of its own.
     server.setTimeout(limits.requestSeconds * 1000 + STALL_GRACE_MS);

@@ -1,4 +1,5 @@
 import type { Context } from 'hono';
+import { connectionOf } from './connection.js';
 
 /**
  * Calls `done` once, when the answer is complete: for a stream after its last byte, or when nobody reads it any more; of an answer
@@ -6,9 +7,11 @@ import type { Context } from 'hono';
  */
 export function whenAnswered(context: Context, done: () => void): void {
   const { body, headers } = context.res;
+  const connection = connectionOf(context);
   const isComplete = body === null || headers.get('content-type')?.startsWith('application/json');
-  if (isComplete) done();
+  if (isComplete || connection?.closed) done();
   else if (context.req.method === 'HEAD') body.cancel().then(done, done);
+  else if (connection) connection.once('close', done);
   else context.res = new Response(watchEnd(body, once(done)), context.res);
 }
 

@@ -1,5 +1,6 @@
 import { CartridgesError, toCartridgesError } from '../../core/errors.js';
 import { OWN_TOKENS } from '../../inference/drafting/text-draft.js';
+import type { GenerationListener } from '../../inference/generation.js';
 import type { GeneratedToken, GenerationRequest } from '../../inference/requests.js';
 import { TokenQueue } from '../../inference/token-queue.js';
 import type { AnswerObserver, AnswerTrace, AnswerUsage } from '../answer-observer.js';
@@ -26,11 +27,6 @@ export interface ChoiceToken {
   generated: GeneratedToken;
 }
 
-interface Choice {
-  prompt: number;
-  tokens: AsyncIterable<GeneratedToken>;
-}
-
 /**
  * All choices of one request while they are generated. However it ends, its cartridges are released and its trace is told, in
  * the moment that the last choice is over: nothing depends on anybody reading {@link tokens}.
@@ -51,7 +47,9 @@ export class Answer {
   /** Per prompt what all of its choices that are over have reused. */
   readonly #cachedTokens: (number | undefined)[] = [];
   #completionTokens = 0;
-  #unread = 0;
+  /** Choices that are not over. */
+  #open: number;
+  #isOver = false;
 
   private constructor(request: AnswerRequest, work: Work) {
     this.request = request;
@@ -62,6 +60,7 @@ export class Answer {
     this.#trace = work.trace;
     this.#controller = work.controller;
     this.#prompts = work.prompts;
+    this.#open = work.prompts.length * request.choices;
   }
 
   /**
@@ -79,7 +78,7 @@ export class Answer {
       const behindCartridge = held.handles.length > 0;
       const prompts = blaming(request.promptParam, () => request.encode(behindCartridge));
       const answer = new Answer(request, { parts, held, trace, controller, prompts });
-      answer.#run(answer.#submit(caller.scope, signal));
+      answer.#submit(caller.scope, signal);
       return answer;
     } catch (error) {
       controller.abort(error);
@@ -100,11 +99,8 @@ export class Answer {
   }
 
   /** The tokens of all choices as they come, once. Throws what made the answer fail. */
-  async *tokens(): AsyncGenerator<ChoiceToken, void, undefined> {
-    for await (const token of this.#queue.values()) {
-      this.#unread--;
-      yield token;
-    }
+  get tokens(): AsyncIterableIterator<ChoiceToken, void, undefined> {
+    return this.#queue;
   }
 
   /** Nobody waits for the rest. */
@@ -112,16 +108,22 @@ export class Answer {
     this.#controller.abort(reason);
   }
 
-  #submit(scope: string, signal: AbortSignal): Choice[] {
+  #submit(scope: string, signal: AbortSignal): void {
     const { choices, promptParam } = this.request;
     signal.addEventListener('abort', () => this.cancel(signal.reason), { signal: this.#controller.signal });
     if (signal.aborted) this.cancel(signal.reason);
-    return this.#prompts.flatMap((tokens, prompt) =>
-      Array.from({ length: choices }, (_, choice) => {
-        const generation = this.#generation(tokens, prompt * choices + choice, scope);
-        return { prompt, tokens: blaming(promptParam, () => this.#parts.model.engine.generate(generation)) };
-      }),
-    );
+    try {
+      for (const [prompt, tokens] of this.#prompts.entries()) {
+        for (let choice = prompt * choices; choice < (prompt + 1) * choices; choice++) {
+          const generation = this.#generation(tokens, choice, scope);
+          blaming(promptParam, () => this.#parts.model.engine.submit(generation, this.#listener(prompt, choice)));
+        }
+      }
+    } catch (error) {
+      // Those that were submitted before are cancelled, and nothing of it concerns anybody.
+      this.#isOver = true;
+      throw error;
+    }
   }
 
   #generation(prompt: Int32Array, choice: number, scope: string): GenerationRequest {
@@ -151,27 +153,30 @@ export class Answer {
     return Math.max(1, Math.min(room, this.#parts.limits.defaultAnswerTokens));
   }
 
-  #run(choices: readonly Choice[]): void {
-    Promise.all(choices.map((choice, index) => this.#follow(choice, index))).then(
-      () => this.#end(),
-      (error: unknown) => this.#end(error),
-    );
+  #listener(prompt: number, choice: number): GenerationListener {
+    return {
+      token: (generated) => this.#take(prompt, { choice, generated }),
+      end: () => {
+        const { aborted, reason } = this.#controller.signal;
+        if (--this.#open === 0) this.#end(aborted ? reason : undefined);
+      },
+      fail: (error) => this.#end(error),
+    };
   }
 
-  async #follow({ prompt, tokens }: Choice, choice: number): Promise<void> {
-    const cached = this.#cachedTokens;
-    for await (const generated of tokens) {
-      this.#controller.signal.throwIfAborted();
-      this.#completionTokens++;
-      this.#trace.token(choice);
-      const reused = generated.usage?.cachedPromptTokens;
-      if (reused !== undefined) cached[prompt] = Math.min(cached[prompt] ?? reused, reused);
-      this.#queue.push({ choice, generated });
-      if (++this.#unread > this.#parts.limits.maxUnreadTokens) this.cancel(tooSlow());
-    }
+  #take(prompt: number, token: ChoiceToken): void {
+    if (this.#isOver || this.#controller.signal.aborted) return;
+    this.#completionTokens++;
+    this.#trace.token(token.choice);
+    const reused = token.generated.usage?.cachedPromptTokens;
+    if (reused !== undefined) this.#cachedTokens[prompt] = Math.min(this.#cachedTokens[prompt] ?? reused, reused);
+    this.#queue.push(token);
+    if (this.#queue.size > this.#parts.limits.maxUnreadTokens) this.cancel(tooSlow());
   }
 
   #end(thrown?: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
     const { signal } = this.#controller;
     const error = thrown === undefined ? undefined : this.#failure(thrown);
     if (!signal.aborted) this.#controller.abort();

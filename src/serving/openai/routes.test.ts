@@ -707,12 +707,13 @@ describe('an engine that fails', () => {
   /** Gives `before` tokens, then fails. */
   function failing(before: number) {
     const { engine } = served;
-    const generate = async function* () {
-      for (let token = 0; token < before; token++) yield { token: 70, text: 'x' };
-      throw new CartridgesError('ENGINE_FAILURE', 'decode of /secret/path failed');
+    const submit: InferenceEngine['submit'] = async (_, listener) => {
+      await undefined;
+      for (let token = 0; token < before; token++) listener.token?.({ token: 70, text: 'x' });
+      listener.fail(new CartridgesError('ENGINE_FAILURE', 'decode of /secret/path failed'));
     };
     const { tokenizer, maxSequenceTokens } = engine;
-    const model = { ...served.model, engine: { tokenizer, maxSequenceTokens, generate } as unknown as InferenceEngine };
+    const model = { ...served.model, engine: { tokenizer, maxSequenceTokens, submit } as unknown as InferenceEngine };
     return withCaller(openaiRoutes({ ...served, model, limits: DEFAULT_ANSWER_LIMITS }));
   }
   const expectFailed = (tokens: number) => {

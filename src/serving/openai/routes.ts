@@ -1,7 +1,7 @@
 import { createRoute, type OpenAPIHono, type z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { GeneratedToken } from '../../inference/requests.js';
-import { dropConnectionOf } from '../http/drop-connection.js';
+import { dropConnectionOf } from '../http/connection.js';
 import { refused } from '../json-answer.js';
 import { createRouter } from '../router.js';
 import type { ServerEnv } from '../server-env.js';
@@ -90,7 +90,7 @@ async function respond(
 
 async function collect(answer: Answer): Promise<GeneratedToken[][]> {
   const choices: GeneratedToken[][] = [];
-  for await (const { choice, generated } of answer.tokens()) {
+  for await (const { choice, generated } of answer.tokens) {
     choices[choice] ??= [];
     choices[choice].push(generated);
   }

@@ -36,6 +36,7 @@ function readEvents(
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let next: IteratorResult<string> | undefined = first;
+  let isReading = false;
   let timer: NodeJS.Timeout | undefined;
   const drop = (controller: ReadableStreamDefaultController<Uint8Array>) => {
     answer.cancel(tooSlow());
@@ -44,13 +45,21 @@ function readEvents(
   };
   return new ReadableStream(
     {
+      start(controller) {
+        timer = setTimeout(() => isReading || drop(controller), slowClientSeconds * 1000).unref();
+      },
       async pull(controller) {
-        clearTimeout(timer);
+        isReading = true;
         const { done, value } = next ?? (await events.next());
         next = undefined;
-        if (done) return controller.close();
-        controller.enqueue(encoder.encode(value));
-        timer = setTimeout(() => drop(controller), slowClientSeconds * 1000).unref();
+        isReading = false;
+        if (!done) {
+          // Also begins it anew when it went off while the reader waited.
+          timer?.refresh();
+          return controller.enqueue(encoder.encode(value));
+        }
+        clearTimeout(timer);
+        controller.close();
       },
       cancel(reason) {
         clearTimeout(timer);
@@ -62,7 +71,7 @@ function readEvents(
 }
 
 async function* answerEvents(answer: Answer, writer: AnswerWriter): AsyncGenerator<string, void, undefined> {
-  const tokens = answer.tokens();
+  const { tokens } = answer;
   let next = await tokens.next();
   for (const part of writer.opening()) yield event(part);
   try {
