@@ -99,6 +99,8 @@ export class InferenceEngine {
   /** Tokens of one sequence, with its cartridges. */
   readonly maxSequenceTokens: number;
   readonly maxRequests: number;
+  /** That compute batches. */
+  readonly threads: number;
   readonly cacheType: CacheType;
   /** Bytes of keys and values of one token. */
   readonly kvBytesPerToken: number;
@@ -118,6 +120,7 @@ export class InferenceEngine {
     this.contextTokens = context.cells;
     this.maxSequenceTokens = Math.min(context.cells, model.contextLength);
     this.maxRequests = settings.maxRequests;
+    this.threads = settings.threads;
     this.cacheType = settings.cacheType;
     this.kvBytesPerToken = kvBytesPerToken(model.shape, settings.cacheType);
     this.#shape = model.shape;

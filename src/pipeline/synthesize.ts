@@ -1,5 +1,6 @@
 import type { RunOptions } from '../core/progress.js';
 import { chunkDocuments } from '../corpus/chunker.js';
+import type { InferenceEngine } from '../inference/inference-engine.js';
 import { LocalChatClient } from '../inference/local-chat-client.js';
 import { type SynthesisReport, synthesize } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
@@ -54,7 +55,7 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
         keepTruncated: plan.keepTruncated,
         duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
       },
-      teacher: describeTeacher(session),
+      teacher: describeTeacher(session, engine),
       ...(onProgress && { onProgress }),
       ...(signal && { signal }),
     });
@@ -64,14 +65,14 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
 }
 
 /** What the answers depend on besides settings: threads, device and tuning change rounding, so a dataset is the same only with them. */
-function describeTeacher(session: ModelSession): Record<string, unknown> {
+function describeTeacher(session: ModelSession, { threads }: InferenceEngine): Record<string, unknown> {
   const { languageModel, fingerprint, framing } = session;
   return {
     model: fingerprint,
     framing: { name: framing.name, hash: framing.hash },
     engine: languageModel.engine.versions,
     device: languageModel.device.description,
-    threads: languageModel.threads,
+    threads,
     ...(session.tuning && { tuning: session.tuning }),
   };
 }
