@@ -50,6 +50,16 @@ function keptEntries(logprobs: Float32Array, minProbabilityMass: number): number
   return logprobs.length;
 }
 
+/** Of the most probable tokens of all rows, the probability of the least probable one; 1 without rows. */
+export function leastBestProbability({ tokenIndex, logprob }: SparseLogprobs): number {
+  let least = 0;
+  for (let n = 0; n < tokenIndex.length; n++) {
+    const isBestOfRow = n === 0 || tokenIndex[n] !== tokenIndex[n - 1];
+    if (isBestOfRow) least = Math.min(least, logprob[n] as number);
+  }
+  return Math.exp(least);
+}
+
 /** Throws `INVALID_DATASET` unless lengths agree, rows rise from 0 to `rows` − 1, ids fit the vocabulary and log-probs are ≤ 0. */
 export function checkSparseLogprobs(sparse: SparseLogprobs, vocabularySize: number, where: string): void {
   const { tokenIndex, tokenId, logprob, rows } = sparse;

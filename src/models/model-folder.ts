@@ -12,6 +12,8 @@ const recommendationsSchema = z.strictObject({
   answeredTokensPerCorpusToken: z.number().gt(0).max(1_000).optional(),
   /** False for a model whose cut answers are ones that it could not end. */
   keepTruncated: z.boolean().optional(),
+  /** For a model that guesses what its text does not say, and is unsure of it: answers with a less probable token are left out. */
+  minTokenProbability: z.number().min(0).max(1).optional(),
   learningRate: z.number().gt(0).optional(),
   /** Supervised tokens of an update that the learning rate belongs to. */
   batchTokens: z.int().min(1).optional(),

@@ -33,6 +33,13 @@ test('as many conversations as the length of the text, the model and the setting
   expect(planned(1e8)).toBe(65_536);
 });
 
+test('answers are judged by how sure the model was where it, or a setting, says so', () => {
+  const planned = (recommended: object, synthesis = {}) =>
+    planSynthesis(900, resolveSettings({ synthesis }), recommended).minTokenProbability;
+  expect([planned({}), planned({ minTokenProbability: 0.5 })]).toEqual([0, 0.5]);
+  expect(planned({ minTokenProbability: 0.5 }, { minTokenProbability: 0.1 })).toBe(0.1);
+});
+
 /** SmolLM2-135M on two cores. */
 const speed: BuildSpeed = { secondsPerConversation: 4, tokensPerConversation: 150, secondsPerToken: 0.008 };
 

@@ -51,6 +51,7 @@ export interface SynthesisPlan {
   questionMaxTokens: number;
   answerMaxTokens: number;
   keepTruncated: boolean;
+  minTokenProbability: number;
 }
 
 /** Answered tokens for each token of the corpus, before duplicates are dropped. */
@@ -78,6 +79,8 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
     answerMaxTokens,
     // A long answer that is cut teaches what it has said.
     keepTruncated: synthesis.keepTruncated ?? recommended.keepTruncated ?? true,
+    // The answers of a larger model are longer and freer: most have a word for which another would have done as well.
+    minTokenProbability: synthesis.minTokenProbability ?? recommended.minTokenProbability ?? 0,
   };
 }
 

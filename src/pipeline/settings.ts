@@ -21,6 +21,9 @@ const synthesisSettings = z.strictObject({
   chunkMaxTokens: count.optional().describe('longest piece of the corpus that a conversation is about'),
   endRepetition: z.boolean().default(true).describe('end a question or answer that does nothing any more but repeat itself'),
   keepTruncated: z.boolean().optional().describe('keep conversations that were cut by their longest question or answer'),
+  minTokenProbability: share
+    .optional()
+    .describe('leave out answers in which the model gave a token less than this probability: it guessed'),
   keepDuplicates: z.boolean().default(false).describe('keep a question that was asked before'),
 });
 

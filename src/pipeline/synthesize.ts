@@ -53,6 +53,7 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
         minProbabilityMass: synthesis.minProbabilityMass,
         endRepetition: synthesis.endRepetition,
         keepTruncated: plan.keepTruncated,
+        minTokenProbability: plan.minTokenProbability,
         duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
       },
       teacher: describeTeacher(session, engine),

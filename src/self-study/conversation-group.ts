@@ -1,12 +1,13 @@
 import type { ChatClient, ChatRequest, ChatResponse } from '../chat/chat-client.js';
 import { CartridgesError, throwIfAborted, toCartridgesError } from '../core/errors.js';
+import { leastBestProbability } from '../core/sparse-logprobs.js';
 import type { Conversation } from './conversation.js';
 import { type PlannedConversation, systemPrompt } from './plan.js';
 import type { QuestionLog } from './question-log.js';
 import type { SynthesisSettings } from './synthesis-settings.js';
 
 /** Why a conversation is not worth keeping. */
-type Flaw = 'empty' | 'truncated' | 'duplicate';
+type Flaw = 'empty' | 'truncated' | 'duplicate' | 'unsure';
 
 /** What became of a planned conversation. It is kept when `conversation` is there, whatever flaw it has. */
 export interface Outcome {
@@ -122,7 +123,7 @@ function addAnswer(outcome: Outcome, result: PromiseSettledResult<ChatResponse>,
     return;
   }
   outcome.error = findMissingLogprobs(result.value, settings);
-  outcome.flaw ??= findFlaw(result.value.text, result.value);
+  outcome.flaw ??= findFlaw(result.value.text, result.value) ?? (isUnsure(result.value, settings) ? 'unsure' : undefined);
   if (!outcome.error && isWanted(outcome.flaw, settings)) outcome.conversation = toConversation(outcome, result.value);
 }
 
@@ -131,9 +132,15 @@ function findFlaw(text: string, { finishReason }: ChatResponse): Flaw | undefine
   return finishReason === 'length' ? 'truncated' : undefined;
 }
 
+/** Greedy, the answer consists of the most probable tokens. */
+function isUnsure({ topLogprobs }: ChatResponse, { minTokenProbability }: SynthesisSettings): boolean {
+  return topLogprobs !== undefined && leastBestProbability(topLogprobs) < minTokenProbability;
+}
+
 function isWanted(flaw: Flaw | undefined, settings: SynthesisSettings): boolean {
   if (flaw === 'empty') return settings.keepEmpty;
   if (flaw === 'truncated') return settings.keepTruncated;
+  if (flaw === 'unsure') return false;
   return flaw === undefined || settings.duplicates === 'keep';
 }
 

@@ -27,6 +27,8 @@ const synthesisSettingsSchema = z.strictObject({
   keepEmpty: z.boolean().default(false),
   /** Keep conversations whose question or answer was cut by its token limit, or ended because it only repeated itself. */
   keepTruncated: z.boolean().default(false),
+  /** Drop an answer in which the teacher gave a token less than this probability: it guessed. 0 drops none. Needs log-probs. */
+  minTokenProbability: z.number().min(0).max(1).default(0),
   /** End a question or answer that only repeats itself, in place of going on to its token limit. */
   endRepetition: z.boolean().default(true),
   /** A shard is this many whole groups of `concurrency` conversations; without it, as many as have 64 conversations. */

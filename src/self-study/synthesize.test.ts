@@ -158,10 +158,21 @@ describe('synthesize', () => {
 });
 
 describe('filters', () => {
-  /** Few different questions, some empty, some cut; some answers cut. */
+  /** Log-probs of an answer of two tokens: the first is sure, the second has this probability. */
+  const withProbability = (probability: number) => {
+    const bests = [0.9, probability].map(Math.log);
+    const rows = bests.map((best) => ({ tokenIds: Int32Array.of(1, 5), logprobs: Float32Array.of(best, -3) }));
+    return { topLogprobs: toSparseLogprobs(rows, 20) };
+  };
+
+  /** Few different questions, some empty, some cut; some answers cut, some unsure. */
   const messy = () =>
     new ScriptedClient((request) => {
-      if (!isQuestion(request)) return request.messages[1].content.endsWith('3') ? { finishReason: 'length' } : undefined;
+      if (!isQuestion(request)) {
+        const question = request.messages[1].content;
+        if (question.endsWith('3')) return { finishReason: 'length' };
+        return withProbability(question.endsWith('2') ? 0.4 : 0.6);
+      }
       const text = ['', 'Why 1', 'why  1?', 'How 2', 'Who 3'][(request.sampling.seed as number) % 5];
       return { text, finishReason: (request.sampling.seed as number) % 11 === 0 ? 'length' : 'stop' };
     });
@@ -189,6 +200,19 @@ describe('filters', () => {
     expect(Math.min(report.duplicate, report.empty, report.truncated)).toBeGreaterThan(0);
   });
 
+  it('drop answers with a token that the teacher was unsure of, where that is asked for, and count them', async () => {
+    const client = () =>
+      new ScriptedClient((request, call) => {
+        if (isQuestion(request)) return undefined;
+        return withProbability(call % 2 === 0 ? 0.6 : 0.4);
+      });
+    expect(await run('a', client())).toMatchObject({ kept: 22, unsure: 0 });
+    const report = await run('b', client(), { minTokenProbability: 0.5 });
+    expect(report).toMatchObject({ kept: 11, unsure: 11, failed: 0 });
+    for (const { messages } of await load('b')) expect(messages[1].topLogprobs?.logprob[2]).toBeCloseTo(Math.log(0.6));
+    expect(await run('c', client(), { minTokenProbability: 0.61 })).toMatchObject({ kept: 0, unsure: 22 });
+  });
+
   it('keep the same answer to another question', async () => {
     const client = new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The captain is Ada.' }));
     expect(await run('a', client)).toMatchObject({ kept: 22, duplicate: 0 });
@@ -204,6 +228,7 @@ describe('filters', () => {
   it.each([
     { conversations: 60 },
     { conversations: 60, duplicates: 'corpus' },
+    { conversations: 60, minTokenProbability: 0.5 },
     { conversations: 60, duplicates: 'keep', keepEmpty: true, keepTruncated: true },
   ] as const)('give the same dataset after an interruption: %o', async (settings) => {
     await run('whole', messy(), settings);

@@ -177,13 +177,14 @@ function countOutcomes(outcomes: readonly Outcome[]): DatasetCounts {
     duplicate: flawed('duplicate'),
     empty: flawed('empty'),
     truncated: flawed('truncated'),
+    unsure: flawed('unsure'),
     failed: outcomes.filter(({ error }) => error).length,
     answerTokens: kept.reduce((sum, { messages }) => sum + (messages[1].tokenIds?.length ?? 0), 0),
   };
 }
 
-function describeCounts({ attempted, kept, duplicate, empty, truncated, failed }: DatasetCounts): string {
-  const dropped = Object.entries({ duplicate, empty, truncated, failed }).filter(([, count]) => count > 0);
+function describeCounts({ attempted, kept, duplicate, empty, truncated, unsure, failed }: DatasetCounts): string {
+  const dropped = Object.entries({ duplicate, empty, truncated, unsure, failed }).filter(([, count]) => count > 0);
   const details = dropped.map(([what, count]) => `${count} ${what}`).join(', ');
   return `kept ${kept} of ${attempted} conversations${details === '' ? '' : ` (${details})`}`;
 }
