@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { LanguageModel } from '../src/inference/language-model.js';
 import { logitsOf } from '../src/inference/score.js';
 import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
@@ -19,6 +19,8 @@ import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
 const TOLERANCE = { logits: 0.05, loss: 2e-3, cosine: 0.999, adamLoss: 0.01 };
 /** A software device takes a second for each. */
 const ADAM_STEPS = 3;
+// A software device compiles each shader when it first meets it, which takes a slow machine more than a minute.
+vi.setConfig({ testTimeout: 300_000 });
 const gpu = listDevices(loadEngine()).find(({ kind }) => kind === 'gpu');
 
 if (!gpu) test.skip('a GPU gives the golden numbers (there is no GPU here, or no package of a backend for it)', () => {});
