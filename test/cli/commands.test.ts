@@ -41,7 +41,8 @@ describe('one cartridge', () => {
       seconds: { synthesize: expect.any(Number), train: expect.any(Number), total: expect.any(Number) },
     });
     expect(built['tokens']).toBeGreaterThanOrEqual(16);
-    expect(built['conversations']).toBeGreaterThan(48);
+    // Of 96: the others are duplicates, cut, or answers of which the model was not sure.
+    expect(built['conversations']).toBeGreaterThan(24);
     expect(built['supervisedTokens']).toBeGreaterThan(96);
   });
 
