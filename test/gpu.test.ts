@@ -1,10 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LanguageModel } from '../src/inference/language-model.js';
 import { logitsOf } from '../src/inference/score.js';
 import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
 import { readGguf } from '../src/models/gguf.js';
 import { listDevices } from '../src/native/devices.js';
 import { loadEngine } from '../src/native/engine.js';
+import { timePacks } from '../src/pipeline/loop-plan.js';
 import { Backend } from '../src/tensor/backend.js';
 import { GraphStep } from '../src/training/graph-step.js';
 import { goldenCartridge } from './support/cartridges.js';
@@ -19,8 +20,8 @@ import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
 const TOLERANCE = { logits: 0.05, loss: 2e-3, cosine: 0.999, adamLoss: 0.01 };
 /** A software device takes a second for each. */
 const ADAM_STEPS = 3;
-// A software device compiles each shader when it first meets it, which takes a slow machine more than a minute.
-vi.setConfig({ testTimeout: 300_000 });
+/** A software device compiles each shader when it first meets it, which takes a slow machine more than a minute. */
+const FIRST_STEP_MS = 300_000;
 const gpu = listDevices(loadEngine()).find(({ kind }) => kind === 'gpu');
 
 if (!gpu) test.skip('a GPU gives the golden numbers (there is no GPU here, or no package of a backend for it)', () => {});
@@ -37,7 +38,8 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
       backend = new Backend({ device: gpu!.name, threads: 1 });
       model = await FrozenModel.load(backend, readGguf(golden.path), EXACT_WEIGHTS);
       step = new GraphStep(model, goldenStepOptions(golden, 'token-mean'));
-    });
+      await timePacks(step, [goldenPack(golden)]);
+    }, FIRST_STEP_MS);
     afterAll(async () => {
       step.dispose();
       await model.dispose();
