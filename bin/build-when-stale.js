@@ -2,21 +2,27 @@ import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wr
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-/**
- * Compiles the sources of a clone when `dist/` is missing or older than they are. A build goes into a folder of its own that
- * then takes the place of `dist/`, so builds that run at once do not mix. Ends the process with status 70 when it fails.
- */
+/** Compiles the sources of a clone when `dist/` is missing or older than they are. Ends the process with status 70 when it fails. */
 export function buildWhenStale(packageRoot) {
   if (!existsSync(join(packageRoot, 'src'))) return;
   const newestSource = newestSourceTime(packageRoot);
   if (isFresh(packageRoot, newestSource)) return;
   process.stderr.write('building dist/ …\n');
+  // Another process may finish the same build meanwhile; it may already run from it.
+  replaceBuild(packageRoot, compile, (newest) => !isFresh(packageRoot, newest));
+}
+
+/**
+ * Has `compile(packageRoot, folder)` write a build into a folder of its own, which then takes the place of `dist/`: builds that run
+ * at once do not mix. The build is fresh until a source changes.
+ */
+export function replaceBuild(packageRoot, compile, isWanted = () => true) {
+  const newestSource = newestSourceTime(packageRoot);
   const folder = join(packageRoot, '.cache', `build-${process.pid}`);
   try {
     compile(packageRoot, folder);
     writeFileSync(join(folder, '.stamp'), String(newestSource));
-    // Another process may have finished the same build meanwhile; it may already run from it.
-    if (!isFresh(packageRoot, newestSource)) replaceFolder(join(packageRoot, 'dist'), folder);
+    if (isWanted(newestSource)) replaceFolder(join(packageRoot, 'dist'), folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

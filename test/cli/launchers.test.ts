@@ -95,6 +95,15 @@ function readsGoldenFolder(file: string): boolean {
 }
 
 describe('scripts', () => {
+  it('build writes types, which stay until a source changes', () => {
+    expect(node('scripts/build.mjs')).toEqual({ status: 0, stdout: '', stderr: '' });
+    expect(node('bin/cartridges.js', 'a')).toEqual({ status: 0, stdout: 'first a\n', stderr: '' });
+    expect(existsSync(join(clone, 'dist', 'cli', 'main.d.ts'))).toBe(true);
+    writeMain('broken', 'number');
+    expect(node('scripts/build.mjs')).toMatchObject({ status: 2, stdout: expect.stringContaining('main.ts(2') });
+    expect(existsSync(join(clone, 'dist', 'cli', 'main.d.ts'))).toBe(true);
+  });
+
   it('quickstart is the command of that name, with its arguments and status', () => {
     expect(node('scripts/quickstart.mjs', '--json', 'fail')).toMatchObject({
       status: 7,
