@@ -1,8 +1,8 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { CartridgesError } from '../core/errors.js';
+import { CartridgesError, type ErrorCode } from '../core/errors.js';
 import { packageRoot } from '../core/package.js';
 import type { ProgressEvent } from '../core/progress.js';
 import { ChatFraming } from '../models/chat-framing.js';
@@ -11,6 +11,7 @@ import { buildCartridge, trainAndWrite } from './build.js';
 import { loadCorpus, type TokenizedCorpus } from './corpus-source.js';
 import { ModelSession } from './model-session.js';
 import { resolveSettings } from './resolve-settings.js';
+import type { SettingsInput } from './settings.js';
 import { synthesizeDataset } from './synthesize.js';
 import { measureTraining, trainCartridge } from './train.js';
 
@@ -71,15 +72,40 @@ test('self-study that becomes slow ends with a group, and a continued build take
   expect(synthesizeDataset).not.toHaveBeenCalled();
 });
 
-test('a build whose loss is not a number says how to use its conversations', async () => {
-  const hint = 'the last checkpoint is kept and --resume continues from it';
+test.each<[ErrorCode, RegExp]>([
+  ['NON_FINITE_LOSS', /^the conversations are kept: the same command with a lower training\.learningRate trains on them$/],
+  ['SETTINGS_CHANGED', /^the conversations are kept: delete \S+training-\w+, and the same command trains on them anew$/],
+  ['ENGINE_FAILURE', /^the last checkpoint is kept: the same command continues from it;/],
+])('a build whose training ends with %s says how to go on, without the flag of `train`', async (code, hint) => {
   vi.mocked(synthesizeDataset).mockResolvedValue({} as never);
-  vi.mocked(trainCartridge).mockRejectedValue(new CartridgesError('NON_FINITE_LOSS', 'the loss is NaN', { hint }));
+  vi.mocked(trainCartridge).mockRejectedValue(new CartridgesError(code, 'what is wrong', { hint: '--resume continues' }));
   await expect(buildCartridge({ session, corpus, settings, output })).rejects.toMatchObject({
-    code: 'NON_FINITE_LOSS',
-    message: 'the loss is NaN',
-    hint: expect.stringMatching(/^the conversations are kept: cartridges train \S+dataset takes them, with a lower --lr$/),
+    code,
+    message: 'what is wrong',
+    hint: expect.stringMatching(hint),
   });
+});
+
+test('a build finds its training again, and its conversations for another one', async () => {
+  vi.mocked(synthesizeDataset).mockResolvedValue({} as never);
+  vi.mocked(trainCartridge).mockRejectedValue(new Error('enough'));
+  const folderOf = async (others: SettingsInput) => {
+    await expect(buildCartridge({ session, corpus, settings: resolveSettings(others), output })).rejects.toThrow('enough');
+    return vi.mocked(trainCartridge).mock.lastCall?.[0].folder;
+  };
+  const outputFolder = join(folder, 'same');
+  const first = (await folderOf({ outputFolder })) as string;
+  const others = {
+    chat: { temperature: 0.5 },
+    evaluation: { maxTokens: 9 },
+    serving: { port: 1 },
+    cartridgeType: 'f32',
+  } as const;
+  expect(await folderOf({ outputFolder, ...others, training: { memory: '1GiB' } })).toBe(first);
+
+  const again = (await folderOf({ outputFolder, training: { learningRate: 0.01 } })) as string;
+  expect([again, dirname(again)]).toEqual([expect.not.stringMatching(first), dirname(first)]);
+  expect(dirname((await folderOf({ outputFolder, seed: 1 })) as string)).not.toBe(dirname(first));
 });
 
 test('a short text gets as many rows as the framing needs, in each stage', async () => {

@@ -1,10 +1,10 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { writeCartridge } from '../cartridge/cartridge-file.js';
-import { CartridgesError } from '../core/errors.js';
+import { CartridgesError, type ErrorCode } from '../core/errors.js';
 import { assertWritable, writeJsonAtomic } from '../core/files.js';
-import { sha256Json } from '../core/hashing.js';
+import { sha256, sha256Json } from '../core/hashing.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
 import type { SynthesisReport } from '../self-study/synthesize.js';
@@ -52,8 +52,8 @@ export interface Build {
 }
 
 /**
- * From a corpus to a cartridge file: self-study, distillation, writing. The work lies in a run folder whose name follows from
- * everything that the result depends on, so the same call continues what an interrupted one has finished.
+ * From a corpus to a cartridge file: self-study, distillation, writing. The work lies in folders whose names follow from everything
+ * that the result depends on, so the same call continues what an interrupted one has finished.
  */
 export async function buildCartridge(options: BuildOptions): Promise<Build> {
   const { session, corpus, output } = options;
@@ -64,15 +64,19 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
   };
   const { startedAt = performance.now() } = options;
   const limit = timeLimit(settings, startedAt);
-  await assertWritable(output);
   await prepareInitialRows(session, corpus.text, settings, settings.training.tokens);
-  const folder = runFolder(options);
-  await mkdir(folder, { recursive: true });
-  const dataset = join(folder, 'dataset');
+  await assertWritable(output);
+  const folders = foldersOf({ ...options, settings });
+  await mkdir(folders.run, { recursive: true });
 
-  const plan = await fitSynthesis({ ...options, settings }, folder, limit);
+  const plan = await fitSynthesis({ ...options, settings }, folders.run, limit);
   const synthesisStarted = performance.now();
-  await makeConversations({ session, corpus, settings, folder: dataset, plan, ...run }, folder, limit);
+  await makeConversations({ session, corpus, settings, folder: folders.dataset, plan, ...run }, folders.run, limit).catch(
+    (thrown) =>
+      rethrowWithHint(thrown, {
+        SETTINGS_CHANGED: `delete ${folders.dataset}, and the same command makes the conversations anew`,
+      }),
+  );
   const synthesize = secondsSince(synthesisStarted);
 
   const trainingStarted = performance.now();
@@ -80,12 +84,12 @@ export async function buildCartridge(options: BuildOptions): Promise<Build> {
     session,
     corpus,
     settings,
-    dataset,
-    folder: join(folder, 'training'),
+    dataset: folders.dataset,
+    folder: folders.training,
     resume: true,
     ...trainingLimit(limit),
     ...run,
-  }).catch((thrown) => rethrowForBuild(thrown, dataset));
+  }).catch((thrown) => rethrowWithHint(thrown, trainingHints(folders)));
   const seconds = { synthesize, train: secondsSince(trainingStarted), total: secondsSince(startedAt) };
   return { result: toResult(output, trained, seconds), cartridge: trained.cartridge };
 }
@@ -103,7 +107,8 @@ export async function trainAndWrite(options: TrainAndWriteOptions): Promise<Buil
   const settings = withTokenCount(options);
   const { startedAt = performance.now() } = options;
   await assertWritable(output);
-  const folder = join(settings.outputFolder, basename(output).replace(/\.safetensors$/, ''));
+  // Files of one name in two places are two runs.
+  const folder = join(settings.outputFolder, `${nameOf(output)}-${sha256(resolve(output)).slice(0, 10)}`);
   const trainingStarted = performance.now();
   const maxSeconds = trainingLimit(timeLimit(settings, startedAt));
   const trained = await trainToFile(output, { ...options, settings, folder, ...maxSeconds });
@@ -124,11 +129,19 @@ function trainingLimit(limit: TimeLimit | undefined): { maxSeconds?: number } {
   return limit === undefined ? {} : { maxSeconds: Math.max(1, limit.secondsLeft) };
 }
 
-/** The flag `--resume` is one of `train`; and a build with another learning rate would make all conversations again. */
-function rethrowForBuild(thrown: unknown, dataset: string): never {
-  if (!CartridgesError.is(thrown) || thrown.code !== 'NON_FINITE_LOSS') throw thrown;
-  const hint = `the conversations are kept: cartridges train ${dataset} takes them, with a lower --lr`;
-  throw new CartridgesError(thrown.code, thrown.message, { hint, cause: thrown });
+/** What training's errors advise is for `train`, which has a flag `--resume`; a build always resumes, in folders of its own. */
+function trainingHints({ training }: BuildFolders): Partial<Record<ErrorCode, string>> {
+  return {
+    NON_FINITE_LOSS: 'the conversations are kept: the same command with a lower training.learningRate trains on them',
+    SETTINGS_CHANGED: `the conversations are kept: delete ${training}, and the same command trains on them anew`,
+    ENGINE_FAILURE:
+      'the last checkpoint is kept: the same command continues from it; training.step=graph trains without threads of its own',
+  };
+}
+
+function rethrowWithHint(thrown: unknown, hints: Partial<Record<ErrorCode, string>>): never {
+  if (!CartridgesError.is(thrown) || hints[thrown.code] === undefined) throw thrown;
+  throw new CartridgesError(thrown.code, thrown.message, { hint: hints[thrown.code], cause: thrown });
 }
 
 /** The settings with the number of rows that text and model come to, so that no later stage has to find it again. */
@@ -159,17 +172,32 @@ function toResult(output: string, trained: TrainedCartridge, seconds: BuildResul
   };
 }
 
-function runFolder({ session, corpus, settings, output }: BuildOptions): string {
-  const { outputFolder, ...relevant } = settings;
-  // More memory does not make another cartridge: a build that had too little goes on.
-  const training = { ...settings.training, memory: undefined };
-  const identity = sha256Json({
-    settings: { ...relevant, training, model: undefined, evaluation: undefined, serving: undefined },
+interface BuildFolders {
+  run: string;
+  dataset: string;
+  training: string;
+}
+
+/**
+ * The run folder is named by what self-study depends on, and in it that of a training by what that depends on besides: conversations
+ * are made once for all trainings on them.
+ */
+function foldersOf({ session, corpus, settings, output }: BuildOptions): BuildFolders {
+  const { outputFolder, seed, device, threads, minutes, synthesis } = settings;
+  const study = sha256Json({
+    settings: { seed, device, threads, minutes, synthesis },
     corpus: corpus.contentHash,
     model: session.fingerprint,
     version: packageVersion(),
   });
-  return join(outputFolder, `${basename(output).replace(/\.safetensors$/, '')}-${identity.slice(0, 10)}`);
+  // More memory does not make another cartridge: a build that had too little goes on.
+  const training = sha256Json({ ...settings.training, memory: undefined });
+  const run = join(outputFolder, `${nameOf(output)}-${study.slice(0, 10)}`);
+  return { run, dataset: join(run, 'dataset'), training: join(run, `training-${training.slice(0, 10)}`) };
+}
+
+function nameOf(output: string): string {
+  return basename(output).replace(/\.safetensors$/, '');
 }
 
 /** What the run folder keeps of self-study under a time limit. */

@@ -56,7 +56,8 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
         minTokenProbability: plan.minTokenProbability,
         duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
       },
-      teacher: describeTeacher(session, engine),
+      teacher: { model: session.fingerprint, framing: { name: session.framing.name, hash: session.framing.hash } },
+      computation: describeComputation(session, engine),
       ...(onProgress && { onProgress }),
       ...(signal && { signal }),
     });
@@ -65,15 +66,8 @@ export async function synthesizeDataset(options: SynthesizeDatasetOptions): Prom
   }
 }
 
-/** What the answers depend on besides settings: threads, device and tuning change rounding, so a dataset is the same only with them. */
-function describeTeacher(session: ModelSession, { threads }: InferenceEngine): Record<string, unknown> {
-  const { languageModel, fingerprint, framing } = session;
-  return {
-    model: fingerprint,
-    framing: { name: framing.name, hash: framing.hash },
-    engine: languageModel.engine.versions,
-    device: languageModel.device.description,
-    threads,
-    ...(session.tuning && { tuning: session.tuning }),
-  };
+/** Threads, device and tuning change rounding, so a dataset is the same only with them. */
+function describeComputation({ languageModel, tuning }: ModelSession, { threads }: InferenceEngine): Record<string, unknown> {
+  const { engine, device } = languageModel;
+  return { engine: engine.versions, device: device.description, threads, ...(tuning && { tuning }) };
 }

@@ -189,13 +189,22 @@ async function runLoop(
   const { settings, folder, maxSeconds, onProgress } = options;
   const { training, validation, shape, tokenCount } = data;
   const fill = filledShare(data.dealt, shape);
-  if (!options.resume) await checkpoints.remove();
+  if (!options.resume && existsSync(checkpoints.path)) {
+    const message = `${checkpoints.path} of a run that was stopped is given up: --resume would have continued it`;
+    onProgress?.({ kind: 'warning', stage: 'train', message });
+    await checkpoints.remove();
+  }
   const tracker = await RunDirectory.create(folder, { ...settings, plan: { tokenCount, shape, fill, ...loop, ...computation } });
   const packs = `${loop.packsPerStep} packs of ${describeShape(shape)}, ${(fill * 100).toFixed(0)} % filled`;
   const message = `${tokenCount} rows, ${loop.steps} steps of ${packs}`;
   onProgress?.({ kind: 'start', stage: 'train', message, total: loop.steps });
   const deadline = maxSeconds === undefined ? {} : { deadline: started + maxSeconds * 1000 };
-  const result = await train({ step, shape, training, validation, settings: loop, checkpoints, tracker, ...deadline }, options);
+  const input = { step, shape, training, validation, settings: loop, checkpoints, tracker, ...deadline };
+  const result = await train(input, options).catch(async (error) => {
+    // Why the run ended says more than what its metrics may have run into.
+    await tracker.close().catch(() => undefined);
+    throw error;
+  });
   const seconds = (performance.now() - started) / 1000;
   await tracker.finish({ steps: result.steps, bestStep: result.bestStep, validationKl: result.validationKl, seconds });
   onProgress?.({ kind: 'end', stage: 'train', message: describeResult(result), seconds });
@@ -231,7 +240,9 @@ interface RunPlan {
 }
 
 function describeComputation(choice: StepChoice, session: ModelSession, { training }: Settings): Computation {
-  if (choice.step === 'graph') return { step: 'graph', weights: session.profile?.chosen.name ?? training.weightType };
+  const { weightType } = training;
+  if (choice.step === 'graph')
+    return { step: 'graph', weights: weightType === 'auto' ? session.profile!.chosen.name : weightType };
   const { products, productsVersion, workers, weightType: weights } = choice;
   const library = productsVersion === undefined ? products.provider : `${products.provider} ${productsVersion}`;
   return { step: 'replica', weights, products: library, workers };

@@ -22,6 +22,8 @@ export interface SynthesizeOptions extends RunOptions {
   settings: SynthesisSettingsInput;
   /** Describes model, tokenizer and framing behind `client`; recorded, and compared on resume. JSON without machine paths. */
   teacher: Record<string, unknown>;
+  /** Describes what computes the answers, where that is known; compared only while the dataset grows. */
+  computation?: Record<string, unknown>;
 }
 
 export interface SynthesisReport extends DatasetCounts {
@@ -82,10 +84,14 @@ function checkRequest({ chunks, client }: SynthesizeOptions, { topLogprobs }: Sy
   throw new CartridgesError('INVALID_OPTION', message, { hint: 'ask for fewer log-probs, or use another server' });
 }
 
-function describeRecipe({ chunks, prompts, teacher }: SynthesizeOptions, settings: SynthesisSettings): DatasetRecipe {
+function describeRecipe(
+  { chunks, prompts, teacher, computation = {} }: SynthesizeOptions,
+  settings: SynthesisSettings,
+): DatasetRecipe {
   return {
     settings,
     teacher,
+    computation,
     prompts: { hash: sha256Json(prompts) },
     chunks: { count: chunks.length, hash: sha256Json(chunks.map(({ id, contentHash }) => [id, contentHash])) },
   };

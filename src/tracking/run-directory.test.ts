@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -25,12 +25,20 @@ test('keeps settings, metrics, tables and the summary', async () => {
   expect(await readFile(join(run.folder, 'tables', 'answers.jsonl'), 'utf8')).toBe('{"id":"q-1","correct":true}\n');
 });
 
-test('a second run in the same folder appends its metrics', async () => {
+test.each([
+  { continued: 2, steps: [1, 2, 3] },
+  { continued: 0, steps: [3] },
+])('a run that continues after step $continued forgets what an earlier one logged beyond it', async ({ continued, steps }) => {
   const first = await RunDirectory.create(folder, {});
-  first.log(1, { loss: 2 });
-  await first.finish({});
+  for (const step of [1, 2, 3, 4]) first.log(step, { loss: 1 });
+  await first.close();
+  // As a killed process leaves it.
+  await appendFile(join(folder, 'metrics.jsonl'), '{"step":5,"lo');
   const second = await RunDirectory.create(folder, {});
-  second.log(2, { loss: 1 });
+  await second.continueAfter(continued);
+  second.log(3, { loss: 0.5 });
   await second.finish({});
-  expect((await readMetrics(folder)).map(({ step }) => step)).toEqual([1, 2]);
+  const metrics = await readMetrics(folder);
+  expect(metrics.map(({ step }) => step)).toEqual(steps);
+  expect(metrics.at(-1)).toMatchObject({ loss: 0.5 });
 });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { rethrow, toCartridgesError } from '../core/errors.js';
 import { writeFileAtomic, writeJsonAtomic } from '../core/files.js';
+import { tryParse } from '../core/json.js';
 import type { Row, RunTracker } from './run-tracker.js';
 
 /**
@@ -12,16 +13,12 @@ import type { Row, RunTracker } from './run-tracker.js';
  */
 export class RunDirectory implements RunTracker {
   readonly folder: string;
-  readonly #metrics: WriteStream;
+  #metrics: WriteStream | undefined;
   readonly #tables: Promise<void>[] = [];
   #failure: unknown;
 
   private constructor(folder: string) {
     this.folder = folder;
-    this.#metrics = createWriteStream(join(folder, 'metrics.jsonl'), { flags: 'a' });
-    this.#metrics.on('error', (error) => {
-      this.#failure ??= error;
-    });
   }
 
   /** Makes the folder and writes the settings. Throws `DISK_FULL` or `INVALID_INPUT` when it cannot. */
@@ -31,7 +28,18 @@ export class RunDirectory implements RunTracker {
     return new RunDirectory(folder);
   }
 
+  /** To be called before the first {@link log}. */
+  async continueAfter(step: number): Promise<void> {
+    const path = metricsPath(this.folder);
+    const text = await readFile(path, 'utf8').catch(() => undefined);
+    if (text === undefined) return;
+    // Of a run that was killed the last line may be half there.
+    const kept = text.split('\n').filter((line) => (tryParse(line) as Metrics | undefined)?.step! <= step);
+    await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(''));
+  }
+
   log(step: number, values: Record<string, number>): void {
+    this.#metrics ??= this.#openMetrics();
     this.#metrics.write(`${JSON.stringify({ step, time: new Date().toISOString(), ...values })}\n`);
   }
 
@@ -42,21 +50,42 @@ export class RunDirectory implements RunTracker {
 
   /** Waits for everything written and adds the summary. Throws what a write ran into: a full disk must not pass unseen. */
   async finish(summary: Record<string, unknown>): Promise<void> {
-    this.#metrics.end();
-    try {
-      await finished(this.#metrics);
-    } catch (error) {
-      this.#failure ??= error;
+    await this.close();
+    await writeJsonAtomic(join(this.folder, 'summary.json'), summary);
+  }
+
+  /** Waits for everything written. Throws what a write ran into. */
+  async close(): Promise<void> {
+    if (this.#metrics) {
+      this.#metrics.end();
+      await finished(this.#metrics).catch((error) => {
+        this.#failure ??= error;
+      });
     }
     await Promise.all(this.#tables);
     if (this.#failure) throw toCartridgesError(this.#failure);
-    await writeJsonAtomic(join(this.folder, 'summary.json'), summary);
   }
+
+  #openMetrics(): WriteStream {
+    const stream = createWriteStream(metricsPath(this.folder), { flags: 'a' });
+    return stream.on('error', (error) => {
+      this.#failure ??= error;
+    });
+  }
+}
+
+/** A line of `metrics.jsonl`. */
+interface Metrics {
+  step: number;
+}
+
+function metricsPath(folder: string): string {
+  return join(folder, 'metrics.jsonl');
 }
 
 /** The metrics of a run, in the order they were logged. */
 export async function readMetrics(folder: string): Promise<Record<string, number | string>[]> {
-  const text = await readFile(join(folder, 'metrics.jsonl'), 'utf8');
+  const text = await readFile(metricsPath(folder), 'utf8');
   return text
     .split('\n')
     .filter((line) => line !== '')

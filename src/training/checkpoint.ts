@@ -38,11 +38,11 @@ const FORMAT = 'cartridges-checkpoint-1';
  * must be the same for a resumed run to give the same result; another one is refused with `SETTINGS_CHANGED`.
  */
 export class CheckpointFile implements CheckpointStore {
-  readonly #path: string;
+  readonly path: string;
   readonly #identity: Record<string, unknown>;
 
   constructor(path: string, identity: Record<string, unknown>) {
-    this.#path = path;
+    this.path = path;
     this.#identity = identity;
   }
 
@@ -56,7 +56,7 @@ export class CheckpointFile implements CheckpointStore {
       adamStep: state.adam.step,
       ...(best && { best: { stepsDone: best.stepsDone, validationKl: best.validationKl, adamStep: best.state.adam.step } }),
     };
-    await writeSafetensors(this.#path, tensors, 'f32', {
+    await writeSafetensors(this.path, tensors, 'f32', {
       format: FORMAT,
       identity: canonicalJson(this.#identity),
       progress: JSON.stringify(progress),
@@ -64,8 +64,8 @@ export class CheckpointFile implements CheckpointStore {
   }
 
   async read(): Promise<Checkpoint | undefined> {
-    if (!existsSync(this.#path)) return undefined;
-    const file = await SafetensorsFile.open(this.#path);
+    if (!existsSync(this.path)) return undefined;
+    const file = await SafetensorsFile.open(this.path);
     try {
       this.#checkIdentity(file.metadata);
       const progress = JSON.parse(file.metadata['progress']!);
@@ -88,12 +88,12 @@ export class CheckpointFile implements CheckpointStore {
   }
 
   async remove(): Promise<void> {
-    await rm(this.#path, { force: true });
+    await rm(this.path, { force: true });
   }
 
   #checkIdentity(metadata: Readonly<Record<string, string>>): void {
     if (metadata['format'] !== FORMAT) {
-      throw new CartridgesError('INVALID_INPUT', `${this.#path} is not a checkpoint of this version`, {
+      throw new CartridgesError('INVALID_INPUT', `${this.path} is not a checkpoint of this version`, {
         hint: 'start without --resume',
       });
     }

@@ -106,6 +106,27 @@ test('lowers the loss and keeps the rows of the best validation', async () => {
 });
 
 test.each([
+  { steps: 6, validatedAt: [3, 6] },
+  { steps: 8, validatedAt: [3, 6, 8] },
+])('$steps steps are validated once each, the last one too, though an earlier one was best', async ({ steps, validatedAt }) => {
+  const run = newRun({ settings: { ...SETTINGS, steps } });
+  let [updates, divergence] = [0, 1];
+  const validated: number[] = [];
+  const update = run.step.update.bind(run.step);
+  run.step.update = (learningRate) => {
+    updates++;
+    return update(learningRate);
+  };
+  run.step.evaluate = async () => {
+    validated.push(updates);
+    return { lossSum: 1, klSum: divergence++, normalizer: 1 };
+  };
+  expect(await train(run)).toMatchObject({ bestStep: 3, steps });
+  expect(validated).toEqual(validatedAt);
+  run.step.dispose();
+});
+
+test.each([
   ['between two steps', (run: TrainInput, stop: () => void) => stopAfter(run, 5, stop)],
   ['in the middle of a step', (run: TrainInput, stop: () => void) => stopWithin(run, 6, stop)],
 ])('a run that is stopped %s and resumed equals one that is not, bit for bit', async (_when, arrange) => {
@@ -250,7 +271,13 @@ test('reports how full packs are, and counts only the tokens of conversations as
     return accumulate(packs);
   };
   const logged: Record<string, number>[] = [];
-  const tracker: RunTracker = { log: (_step, values) => logged.push(values), table: () => {}, finish: async () => {} };
+  const tracker: RunTracker = {
+    continueAfter: async () => {},
+    log: (_step, values) => logged.push(values),
+    table: () => {},
+    finish: async () => {},
+    close: async () => {},
+  };
   const [example] = training;
   const settings = { ...SETTINGS, steps: 1, packsPerStep: 1 };
   await train(newRun({ step, shape: wide, training: [example!], settings, tracker }));

@@ -85,6 +85,8 @@ class TrainingRun {
   /** The packs of the next update, laid out while the one before it computed. */
   #prepared: NextPacks | undefined;
   #best: Checkpoint['best'];
+  /** Steps that were done at the last validation. */
+  #validatedAt: number | undefined;
   #stepsDone = 0;
   #supervisedTokens = 0;
   #speed = new Speedometer();
@@ -102,12 +104,14 @@ class TrainingRun {
 
   async restore(): Promise<void> {
     const checkpoint = await this.#input.checkpoints?.read();
+    await this.#input.tracker?.continueAfter(checkpoint?.stepsDone ?? 0);
     if (!checkpoint) return;
     await this.#input.step.restore(checkpoint.state);
     this.#position = checkpoint.position;
     this.#stepsDone = checkpoint.stepsDone;
     this.#supervisedTokens = checkpoint.supervisedTokens;
     this.#best = checkpoint.best;
+    this.#validatedAt = checkpoint.best?.stepsDone;
     this.#onProgress?.({ kind: 'note', stage: 'train', message: `continuing after step ${checkpoint.stepsDone}` });
   }
 
@@ -146,7 +150,7 @@ class TrainingRun {
   }
 
   async finish(stoppedBy: TrainResult['stoppedBy']): Promise<TrainResult> {
-    if (this.#best?.stepsDone !== this.#stepsDone) await this.#validate();
+    if (this.#validatedAt !== this.#stepsDone) await this.#validate();
     await this.checkpoint();
     const best = this.#best!;
     return {
@@ -192,6 +196,7 @@ class TrainingRun {
   async #validate(): Promise<void> {
     const { klSum, lossSum, normalizer } = await this.#input.step.evaluate(this.#validationPacks);
     this.#requireFinite('validation divergence', klSum);
+    this.#validatedAt = this.#stepsDone;
     const tokens = this.#validationPacks.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
     const validationKl = tokens > 0 ? klSum / tokens : Number.NaN;
     const loss = lossSum / normalizer;

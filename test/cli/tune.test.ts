@@ -23,5 +23,5 @@ test('tune keeps the fastest settings, and what runs later uses and records them
   const flags = ['--model', 'pocket', '--threads', '1', '--conversations', '4', '--json'];
   expect(await runCommand(['synthesize', source, '-o', 'data', ...flags], { folder })).toMatchObject({ status: 0 });
   const manifest = readFileSync(join(folder, 'data', 'manifest.json'), 'utf8');
-  expect(JSON.parse(manifest).recipe.teacher.tuning).toEqual(chosen.tuning);
+  expect(JSON.parse(manifest).recipe.computation.tuning).toEqual(chosen.tuning);
 }, 120_000);

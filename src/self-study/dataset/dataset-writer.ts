@@ -31,13 +31,16 @@ export class DatasetWriter {
     this.manifest = manifest;
   }
 
-  /** Opens a new folder, or one with the same recipe to go on with. Throws `SETTINGS_CHANGED` for another recipe. */
+  /**
+   * Opens a new folder, or one with the same recipe to go on with. Throws `SETTINGS_CHANGED` for another recipe. A complete dataset is
+   * taken whatever computed it: nothing is added that would be rounded otherwise.
+   */
   static async open(folder: string, recipe: DatasetRecipe): Promise<DatasetWriter> {
-    await mkdir(folder, { recursive: true }).catch(rethrow);
+    await mkdir(folder, { recursive: true }).catch((error) => rethrow(error.code === 'EEXIST' ? noFolder(folder) : error));
     const manifest = await readManifest(folder);
     // JSON turns undefined and dates into what a manifest on disk can hold.
     const recorded = JSON.parse(JSON.stringify(recipe)) as DatasetRecipe;
-    if (manifest) checkRecipe(folder, manifest.recipe, recorded);
+    if (manifest) checkRecipe(folder, manifest, recorded);
     return new DatasetWriter(folder, manifest ?? createManifest({ recipe: recorded, shards: [], complete: false }));
   }
 
@@ -66,8 +69,12 @@ export class DatasetWriter {
   }
 }
 
-function checkRecipe(folder: string, there: DatasetRecipe, now: DatasetRecipe): void {
-  const differences = findDifferences(there, now, '');
+function noFolder(folder: string): CartridgesError {
+  return new CartridgesError('INVALID_OPTION', `${folder} is a file, and a dataset is a folder`, { hint: 'name a folder' });
+}
+
+function checkRecipe(folder: string, { recipe, complete }: DatasetManifest, now: DatasetRecipe): void {
+  const differences = findDifferences(recipe, complete ? { ...now, computation: recipe.computation } : now, '');
   if (differences.length === 0) return;
   throw new CartridgesError('SETTINGS_CHANGED', `${folder} was made with other settings: ${differences.join('; ')}`, {
     hint: 'use the same settings to resume, or another folder for a new dataset',

@@ -215,7 +215,13 @@ describe('writing the schema of the Python project', () => {
 });
 
 describe('a dataset folder', () => {
-  const recipe: DatasetRecipe = { settings: { a: 1 }, teacher: {}, prompts: { hash: '' }, chunks: { count: 1, hash: '' } };
+  const recipe: DatasetRecipe = {
+    settings: { a: 1 },
+    teacher: {},
+    computation: { threads: 1 },
+    prompts: { hash: '' },
+    chunks: { count: 1, hash: '' },
+  };
   const summary = { groups: 1, counts: { ...sumCounts([]), attempted: 2, kept: 1 }, failures: [] };
 
   async function writeFolder(): Promise<string> {
@@ -235,6 +241,24 @@ describe('a dataset folder', () => {
     const finished = await openDataset(path);
     expect(finished.manifest?.complete).toBe(true);
     expect(finished.contentHash).toBe(dataset.contentHash);
+  });
+
+  it('is continued by what computed it alone, and once complete taken by any other', async () => {
+    const path = await writeFolder();
+    const other = { ...recipe, computation: { threads: 2 } };
+    await expect(DatasetWriter.open(path, other)).rejects.toMatchObject({
+      code: 'SETTINGS_CHANGED',
+      message: expect.stringContaining('computation.threads is 2 and was 1'),
+    });
+    await (await DatasetWriter.open(path, recipe)).finish();
+    expect((await DatasetWriter.open(path, other)).manifest.recipe.computation).toEqual({ threads: 1 });
+    await expect(DatasetWriter.open(path, { ...other, settings: { a: 2 } })).rejects.toMatchObject({ code: 'SETTINGS_CHANGED' });
+  });
+
+  it('is no file', async () => {
+    const path = join(folder, 'file');
+    await writeFile(path, '');
+    await expect(DatasetWriter.open(path, recipe)).rejects.toMatchObject({ code: 'INVALID_OPTION', hint: 'name a folder' });
   });
 
   it('with a changed shard is refused', async () => {

@@ -43,6 +43,8 @@ const recipeSchema = z.object({
   settings: z.record(z.string(), z.unknown()),
   /** The model, tokenizer and framing that answered, as the caller describes them. */
   teacher: z.record(z.string(), z.unknown()),
+  /** What computed the answers, as the caller describes it: another one rounds otherwise. */
+  computation: z.record(z.string(), z.unknown()).default({}),
   prompts: z.object({ hash: z.string() }),
   chunks: z.object({ count, hash: z.string() }),
 });

@@ -15,7 +15,7 @@ export interface ReplicaShape {
   /** Supervised rows that go through the output at a time. */
   chunkRows: number;
   entriesPerRow: number;
-  /** Slots of the pack's own size, and how many tokens those have. */
+  /** Tokens of a slot of the pack, before it is lengthened to whole blocks. */
   packSlotTokens: number;
   /**
    * So many of the first layers keep only what comes in and share the memory of the rest. The backward pass computes their forward
