@@ -76,8 +76,11 @@ export async function evaluateCondition({ subject, sets, refusals, ...run }: Con
 }
 
 function toReport(subject: ConditionSubject, results: Omit<ConditionResult, 'report'>): ConditionReport {
-  const { questions, loss, conversations } = results;
-  const failed = Object.values(results).reduce((sum, result) => sum + result.failed, 0);
+  const { questions, loss, unanswerable, general, conversations } = results;
+  // A question that was neither answered nor scored failed once.
+  const unanswered = questions.rows.filter(({ error }) => error !== undefined).map(({ question }) => question.id);
+  const failedQuestions = new Set([...unanswered, ...loss.failed]).size;
+  const failed = failedQuestions + (unanswerable?.failed ?? 0) + (general?.failed ?? 0) + (conversations?.failed.length ?? 0);
   return {
     accuracy: questions.accuracy,
     exactAccuracy: questions.exactAccuracy,

@@ -33,8 +33,8 @@ export interface LossResult {
   tokens: number;
   /** Questions without a reference and without an answer. */
   skipped: number;
-  /** Items that failed; they are not in the loss, so losses with different numbers of them do not compare. */
-  failed: number;
+  /** Ids of items that failed; they are not in the loss, so losses with different numbers of them do not compare. */
+  failed: string[];
   /** In the order of the items. */
   rows: LossRow[];
 }
@@ -105,7 +105,8 @@ async function scoreAll(items: readonly LossItem[], kind: string, options: LossE
   const rows = results.filter((row) => row !== undefined);
   const seconds = (performance.now() - started) / 1000;
   onProgress?.({ kind: 'end', stage: 'evaluate', message: `scored ${rows.length} ${kind}s: ${name}`, seconds });
-  return { ...totals(rows), skipped: 0, failed: items.length - rows.length, rows };
+  const failed = items.flatMap(({ id }, index) => (results[index] ? [] : [id]));
+  return { ...totals(rows), skipped: 0, failed, rows };
 }
 
 async function scoreOne({ id, score }: LossItem, kind: string, options: LossEval): Promise<LossRow | undefined> {

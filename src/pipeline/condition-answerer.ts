@@ -1,4 +1,5 @@
 import { concatenate } from '../core/concatenate.js';
+import { throwIfAborted } from '../core/errors.js';
 import type { AnsweredQuestion, QuestionAnswerer } from '../evaluation/generation-eval.js';
 import type { ConversationScorer, Likelihood, ReferenceScorer } from '../evaluation/loss-eval.js';
 import { type Question, questionPrompt } from '../evaluation/questions.js';
@@ -28,7 +29,7 @@ const LEAST_TIMED_QUESTIONS = 3;
 const MOST_TIMED_QUESTIONS = 5;
 const ENOUGH_TIMING_MS = 30_000;
 /** New tokens of a timed answer: enough for a rate. */
-const TIMED_TOKENS = 24;
+export const TIMED_TOKENS = 24;
 
 /** Answers and scores questions behind a context that all of them share. */
 export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, ConversationScorer {
@@ -39,21 +40,25 @@ export class ConditionAnswerer implements QuestionAnswerer, ReferenceScorer, Con
     this.#options = options;
   }
 
-  /** Times a few questions, one alone at a time, the whole prompt computed for each; {@link answer} reports them. */
+  /**
+   * Times a few questions, one alone at a time, the whole prompt computed for each; {@link answer} reports them. One that fails has
+   * no times: why is told where it is asked.
+   */
   async measureTimes(questions: readonly Question[], signal?: AbortSignal): Promise<void> {
     const { engine, cartridge } = this.#options;
     const started = performance.now();
     for (const question of questions.slice(0, MOST_TIMED_QUESTIONS)) {
       if (this.#times.size >= LEAST_TIMED_QUESTIONS && performance.now() - started > ENOUGH_TIMING_MS) return;
-      const { timings } = await engine.complete({
+      const request = {
         prompt: this.#prompt(questionPrompt(question)),
         maxTokens: TIMED_TOKENS,
         sampling: { temperature: 0 },
         ignoreEndOfGeneration: true,
         ...(cartridge && { cartridges: [cartridge] }),
         ...(signal && { signal }),
-      });
-      this.#times.set(question, timings);
+      };
+      const completion = await engine.complete(request).catch(() => throwIfAborted(signal));
+      if (completion) this.#times.set(question, completion.timings);
     }
   }
 

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { packageRoot } from '../core/package.js';
+import type { ProgressEvent } from '../core/progress.js';
+import type { ConditionName } from '../evaluation/conditions.js';
 import type { Question } from '../evaluation/questions.js';
 import { ConditionAnswerer } from './condition-answerer.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { loadCorpus } from './corpus-source.js';
-import { evaluateCartridge } from './evaluate.js';
+import { type EvaluateOptions, evaluateCartridge } from './evaluate.js';
 import { ModelSession } from './model-session.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cartridges-evaluate-'));
@@ -29,7 +31,7 @@ afterAll(async () => {
 
 const question = (id: string, answer: string | null): Question => ({ id, question: 'Who rows?', answer, accept: [], extra: {} });
 
-const evaluate = (tokenCount: number) =>
+const evaluate = (tokenCount: number, changes: Partial<EvaluateOptions> = {}) =>
   evaluateCartridge({
     session,
     cartridge: zeroCartridge(tokenCount),
@@ -37,6 +39,7 @@ const evaluate = (tokenCount: number) =>
     corpus,
     sets: { questions: [question('q', 'Ada')], unanswerable: [question('u', null)] },
     maxTokens: 4,
+    ...changes,
   });
 
 test('without prompts.json the built-in list says what a refusal is', async () => {
@@ -52,6 +55,33 @@ test('a cartridge that is no larger than the framing stands beside the framing w
   const { truncated, cartridge } = report.conditions;
   expect(truncated).toMatchObject({ withoutText: true, kvBytes: cartridge.kvBytes, accuracy: expect.any(Number) });
   expect((await evaluate(systemFrameTokens + 1)).report.conditions.truncated).not.toHaveProperty('withoutText');
+});
+
+test.each([
+  { maxTokens: 1_500, told: [] },
+  { maxTokens: 60_000, told: [expect.stringMatching(/^answers end after 1\d{3} tokens, /)] },
+])('a text that fits beside the questions is not cut for answers of $maxTokens tokens', async ({ maxTokens, told }) => {
+  const warnings: string[] = [];
+  const onProgress = (event: ProgressEvent) => {
+    if (event.kind === 'warning') warnings.push(event.message);
+  };
+  const answer = vi.spyOn(ConditionAnswerer.prototype, 'answer').mockResolvedValue({ text: '', promptTokens: 1 });
+  const { report } = await evaluate(32, { maxTokens, onProgress });
+  expect(report.conditions.full).not.toHaveProperty('cut');
+  expect(report.compression).toBeCloseTo(session.framing.encodeSystemPrefix(corpus.text).length / 32);
+  expect(answer).toHaveBeenCalled();
+  expect(warnings).toEqual(told);
+});
+
+test('long questions have their room, and one that fits no context fails alone', async () => {
+  const long = (id: string, words: number) => ({ ...question(id, 'Ada'), question: 'Who rows? '.repeat(words) });
+  const text = corpus.text.repeat(8);
+  const sets = { questions: [long('long', 150), long('endless', 700), question('short', 'Ada')] };
+  const { report, results } = await evaluate(32, { sets, corpus: { ...corpus, text } });
+  const failed = (condition: ConditionName) =>
+    results[condition].questions.rows.flatMap(({ question: { id }, error }) => (error ? [id] : []));
+  expect(failed('full')).toEqual(['endless']);
+  expect(report.conditions.full).toMatchObject({ cut: true, failed: 1, timeToFirstTokenMs: expect.any(Number) });
 });
 
 function zeroCartridge(tokenCount: number): Cartridge {

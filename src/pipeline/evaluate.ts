@@ -9,9 +9,9 @@ import type { CartridgeHandle } from '../inference/cartridge-handle.js';
 import type { DraftSource } from '../inference/drafting/draft-source.js';
 import { TextDraft } from '../inference/drafting/text-draft.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
-import type { Conversation } from '../self-study/conversation.js';
 import { ConditionAnswerer } from './condition-answerer.js';
 import type { TokenizedCorpus } from './corpus-source.js';
+import { type EvaluationRoom, planRoom } from './evaluation-room.js';
 import type { ModelSession } from './model-session.js';
 
 export interface EvaluateOptions extends RunOptions {
@@ -35,8 +35,8 @@ export interface Evaluation {
 
 /** Questions that are answered at the same time. */
 const CONCURRENT_QUESTIONS = 16;
-/** Room for a question with its framing. */
-const QUESTION_TOKENS = 256;
+/** Cells for questions and answers that the cache may have at most: what does not fit waits its turn. */
+const MAX_QUESTION_CELLS = 65_536;
 
 /**
  * Asks the same questions in four conditions: without the text, with the whole text, with the text cut to the cartridge's
@@ -44,13 +44,16 @@ const QUESTION_TOKENS = 256;
  * computed once; times with one question alone and nothing cached, as a first user meets them.
  */
 export async function evaluateCartridge(options: EvaluateOptions): Promise<Evaluation> {
-  const { session, cartridge, corpus, sets, maxTokens } = options;
+  const { session, cartridge, corpus, sets } = options;
   const started = performance.now();
   const seconds: Record<string, number> = {};
-  const answerRoom = Math.max(QUESTION_TOKENS + maxTokens, longestConversation(session, sets.conversations ?? []));
-  const full = encodeFullText(session, corpus.text, answerRoom);
+  const room = planRoom(session, sets, options.maxTokens);
+  const full = encodeFullText(session, corpus.text, room.leastTokens);
+  const maxTokens = answerTokens(options, room, Math.max(full.tokens.length, cartridge.tokenCount));
+  const requestTokens = Math.max(room.leastTokens, room.questionTokens + maxTokens);
+  const questionCells = Math.max(requestTokens, Math.min(MAX_QUESTION_CELLS, CONCURRENT_QUESTIONS * requestTokens));
   const engine = await session.createEngine({
-    contextTokens: full.tokens.length + cartridge.tokenCount + CONCURRENT_QUESTIONS * answerRoom,
+    contextTokens: full.tokens.length + cartridge.tokenCount + questionCells,
     maxRequests: CONCURRENT_QUESTIONS,
   });
   try {
@@ -66,7 +69,7 @@ export async function evaluateCartridge(options: EvaluateOptions): Promise<Evalu
     for (const condition of CONDITIONS) {
       throwIfAborted(options.signal);
       const before = performance.now();
-      results[condition] = await evaluateOne(condition, prefixes[condition], { engine, draft }, options);
+      results[condition] = await evaluateOne(condition, prefixes[condition], { engine, draft }, { ...options, maxTokens });
       seconds[condition] = (performance.now() - before) / 1000;
       options.onProgress?.({
         kind: 'end',
@@ -82,12 +85,13 @@ export async function evaluateCartridge(options: EvaluateOptions): Promise<Evalu
   }
 }
 
-/** Tokens that the longest conversation needs behind the context. */
-function longestConversation({ framing }: ModelSession, conversations: readonly Conversation[]): number {
-  return conversations.reduce(
-    (longest, { messages }) => Math.max(longest, framing.encodeConversation(messages).tokens.length),
-    0,
-  );
+/** The longest answer behind the longest context: the same in all conditions, since longer ones contain more. */
+function answerTokens({ session, maxTokens, onProgress }: EvaluateOptions, room: EvaluationRoom, contextTokens: number): number {
+  const most = Math.max(1, session.config.contextLength - contextTokens - room.questionTokens);
+  if (maxTokens <= most) return maxTokens;
+  const message = `answers end after ${most} tokens, which is what the model's context leaves behind the text`;
+  onProgress?.({ kind: 'warning', stage: 'evaluate', message });
+  return most;
 }
 
 interface Prefix {
@@ -98,9 +102,9 @@ interface Prefix {
 }
 
 /** The text in the system message; of one that does not fit the tail is kept. */
-function encodeFullText(session: ModelSession, text: string, answerRoom: number): Prefix {
+function encodeFullText(session: ModelSession, text: string, leastTokens: number): Prefix {
   const whole = session.framing.encodeSystemPrefix(text);
-  const room = session.config.contextLength - answerRoom;
+  const room = session.config.contextLength - leastTokens;
   if (whole.length <= room) return { tokens: whole };
   return { tokens: session.framing.encodeSystemPrefix(text, room, 'end'), cut: true };
 }
