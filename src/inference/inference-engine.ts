@@ -102,6 +102,7 @@ export class InferenceEngine {
   /** That compute batches. */
   readonly threads: number;
   readonly cacheType: CacheType;
+  readonly flashAttention: boolean;
   /** Bytes of keys and values of one token. */
   readonly kvBytesPerToken: number;
 
@@ -112,16 +113,24 @@ export class InferenceEngine {
   readonly #known = new Set<CartridgeHandle>();
   /** Lets the scheduler see at once that a request is cancelled. */
   readonly #aborts = new AbortWatch(() => this.#scheduler.wake());
+  readonly #onDisposed: () => void;
   #cartridges = 0;
   #disposed: Promise<void> | undefined;
 
-  private constructor(model: EngineModel, context: LlamaSequenceContext, settings: Required<EngineSettings>) {
+  private constructor(
+    model: EngineModel,
+    context: LlamaSequenceContext,
+    settings: Required<EngineSettings>,
+    onDisposed: () => void,
+  ) {
+    this.#onDisposed = onDisposed;
     this.tokenizer = model.tokenizer;
     this.contextTokens = context.cells;
     this.maxSequenceTokens = Math.min(context.cells, model.contextLength);
     this.maxRequests = settings.maxRequests;
     this.threads = settings.threads;
     this.cacheType = settings.cacheType;
+    this.flashAttention = settings.flashAttention;
     this.kvBytesPerToken = kvBytesPerToken(model.shape, settings.cacheType);
     this.#shape = model.shape;
     this.#context = context;
@@ -137,7 +146,7 @@ export class InferenceEngine {
   }
 
   /** Makes a context for a loaded model. Rejects with `INVALID_OPTION`, or `OUT_OF_MEMORY` when the cache does not fit. */
-  static async create(model: EngineModel, settings: EngineSettings = {}): Promise<InferenceEngine> {
+  static async create(model: EngineModel, settings: EngineSettings = {}, onDisposed = () => {}): Promise<InferenceEngine> {
     const full = completeSettings(model, settings);
     const context = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, {
       cells: full.contextTokens,
@@ -149,7 +158,7 @@ export class InferenceEngine {
       flashAttention: full.flashAttention,
       offload: model.usesGpu,
     });
-    return new InferenceEngine(model, context, full);
+    return new InferenceEngine(model, context, full, onDisposed);
   }
 
   /** Counts since the engine was made. */
@@ -296,8 +305,14 @@ export class InferenceEngine {
 
   /** Cancels what runs, waits for the running decode and frees the context. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#scheduler.close().then(() => this.#context.dispose());
+    this.#disposed ??= this.#free();
     return this.#disposed;
+  }
+
+  async #free(): Promise<void> {
+    await this.#scheduler.close();
+    await this.#context.dispose();
+    this.#onDisposed();
   }
 
   #queue(request: GenerationRequest, listener: GenerationListener): Generation {

@@ -91,16 +91,14 @@ export class LanguageModel {
 
   /** An engine with a cache of its own. Rejects as {@link InferenceEngine.create} does. */
   async createContext(settings: EngineSettings = {}): Promise<InferenceEngine> {
-    const context = await InferenceEngine.create(this, settings);
+    const context: InferenceEngine = await InferenceEngine.create(this, settings, () => this.#contexts.delete(context));
     this.#contexts.add(context);
     return context;
   }
 
   /** Disposes the engines made from it, then frees the weights. */
   async dispose(): Promise<void> {
-    const contexts = [...this.#contexts];
-    this.#contexts.clear();
-    await Promise.all(contexts.map((context) => context.dispose()));
+    await Promise.all([...this.#contexts].map((context) => context.dispose()));
     this.engine.llama.llama_model_free(this.handle);
   }
 }

@@ -50,6 +50,7 @@ export interface FrozenLayer {
 export class FrozenModel {
   readonly backend: Backend;
   readonly config: ModelConfig;
+  readonly types: WeightTypes;
   readonly layers: FrozenLayer[];
   readonly outputNorm: StoredTensor;
   readonly head: FrozenMatrix;
@@ -58,9 +59,10 @@ export class FrozenModel {
   readonly #vectors: TensorStore;
   readonly #reader: WeightReader;
 
-  private constructor(backend: Backend, config: ModelConfig, reader: WeightReader, declared: Declared) {
+  private constructor(backend: Backend, config: ModelConfig, types: WeightTypes, reader: WeightReader, declared: Declared) {
     this.backend = backend;
     this.config = config;
+    this.types = types;
     this.layers = declared.layers;
     this.outputNorm = declared.outputNorm;
     this.head = declared.head;
@@ -80,17 +82,23 @@ export class FrozenModel {
     const config = readModelConfig(gguf);
     const reader = await WeightReader.open(backend.engine, gguf);
     const declared = declareWeights(backend, config, gguf, types);
-    declared.matrices.allocate('the weights of the model', types.bufferType);
-    declared.vectors.allocate('the norms of the model');
-    declared.matrices.markAsWeights();
-    declared.vectors.markAsWeights();
-    let done = 0;
-    for (const loading of declared.loading) {
-      throwIfAborted(options.signal);
-      await loadTensor(backend.engine, reader, loading);
-      options.onProgress?.({ kind: 'progress', stage: 'load', done: ++done, total: declared.loading.length });
+    const model = new FrozenModel(backend, config, types, reader, declared);
+    try {
+      declared.matrices.allocate('the weights of the model', types.bufferType);
+      declared.vectors.allocate('the norms of the model');
+      declared.matrices.markAsWeights();
+      declared.vectors.markAsWeights();
+      let done = 0;
+      for (const loading of declared.loading) {
+        throwIfAborted(options.signal);
+        await loadTensor(backend.engine, reader, loading);
+        options.onProgress?.({ kind: 'progress', stage: 'load', done: ++done, total: declared.loading.length });
+      }
+    } catch (error) {
+      await model.dispose();
+      throw error;
     }
-    return new FrozenModel(backend, config, reader, declared);
+    return model;
   }
 
   /** Bytes of the weights on the device. */

@@ -127,12 +127,15 @@ export class ModelSession {
   }
 
   /**
-   * The frozen model that a cartridge is trained in front of, loaded once: in the given types, or by default in the one that the
-   * device multiplies fastest.
+   * The frozen model that a cartridge is trained in front of: in the given types, or by default in the one that the device multiplies
+   * fastest. It is kept for the next call. A call that asks for other types frees it and loads another: nobody may be using it then.
    */
   async student(weights: 'auto' | ProductTypeName | WeightTypes = 'auto', run: RunOptions = {}): Promise<FrozenModel> {
-    if (this.#student) return this.#student;
     const types = typeof weights === 'string' ? await this.#weightTypes(this.backend, weights) : weights;
+    if (this.#student && isSame(this.#student.types, types)) return this.#student;
+    const before = this.#student;
+    this.#student = undefined;
+    await before?.dispose();
     this.#student = await FrozenModel.load(this.backend, this.gguf, types, run);
     return this.#student;
   }
@@ -147,11 +150,17 @@ export class ModelSession {
     if (weightType !== 'auto') return { forward: PRODUCT_TYPES[weightType], transposed: PRODUCT_TYPES[weightType] };
     const { embedding: inputs, feedForward: outputs } = this.config;
     const cachePath = join(cacheFolder(), 'device-profiles.json');
-    this.#profile = await profileDevice(backend, { inputs, outputs, fileType: fileTypeOf(this.gguf), cachePath });
+    this.#profile ??= await profileDevice(backend, { inputs, outputs, fileType: fileTypeOf(this.gguf), cachePath });
     const { type, bufferType } = this.#profile.chosen;
     const handle = bufferTypeNamed(backend, bufferType);
     return { forward: type, transposed: type, ...(handle && { bufferType: handle }) };
   }
+}
+
+/** A buffer type's handle is another object each time it is asked for; beside the device's default one there is one for a device. */
+function isSame(some: WeightTypes, others: WeightTypes): boolean {
+  const isDefault = ({ bufferType }: WeightTypes) => bufferType === undefined;
+  return some.forward === others.forward && some.transposed === others.transposed && isDefault(some) === isDefault(others);
 }
 
 /** Of the matrix that most of the work is done with. */

@@ -2,14 +2,16 @@ import type { Cartridge } from '../cartridge/cartridge.js';
 import { CartridgesError } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
 import { compareLogits, type LogitDifference, QUANTIZED_TOLERANCE } from '../inference/compare-logits.js';
+import type { EngineSettings, InferenceEngine } from '../inference/inference-engine.js';
 import { logitsOf } from '../inference/score.js';
 import type { FrozenModel } from '../models/frozen-model.js';
+import { ggmlTypeLayout } from '../models/ggml-types.js';
 import { runForward } from '../models/run-forward.js';
 import type { ModelSession } from './model-session.js';
 
 export interface GateCheck extends LogitDifference {
-  /** How libllama ran. */
-  engine: 'f32 cache, plain attention' | 'f16 cache, flash attention';
+  /** How libllama ran, such as `f16 cache, flash attention`. */
+  engine: string;
   tolerance: { largest?: number; meanKl: number; agreement: number };
   passed: boolean;
 }
@@ -33,6 +35,10 @@ export interface VerifyOptions extends RunOptions {
 
 const VERIFIED_TOKENS = 64;
 
+/** What differs least from the student; and what serving uses: the tuned settings, else the defaults. */
+const EXACT: EngineSettings = { cacheType: 'f32', flashAttention: false };
+const AS_SERVED: EngineSettings = {};
+
 /**
  * The equivalence gate: the student that a cartridge was trained with and the libllama that serves it must agree on the logits
  * behind the same rows. Tolerances follow the type of the weights: with quantised ones libllama rounds activations to 8 bits,
@@ -48,17 +54,13 @@ export async function verifyEquivalence(options: VerifyOptions): Promise<VerifyR
   const student = await session.student(options.weightType ?? 'auto', options);
   const expected = await studentLogits(student, cartridge, tokens);
   const checks: GateCheck[] = [];
-  for (const exact of [true, false]) {
-    const engine = await session.createEngine({
-      contextTokens: cartridge.tokenCount + tokens.length,
-      maxRequests: 1,
-      cacheType: exact ? 'f32' : 'f16',
-      flashAttention: !exact,
-    });
+  for (const settings of [EXACT, AS_SERVED]) {
+    const contextTokens = cartridge.tokenCount + tokens.length;
+    const engine = await session.createEngine({ contextTokens, maxRequests: 1, ...settings });
     try {
       const handle = await engine.loadCartridge(cartridge);
       const found = await logitsOf(engine, tokens, { cartridges: [handle], ...(signal && { signal }) });
-      checks.push(judge(expected, found, session, exact));
+      checks.push(judge(expected, found, { session, student, engine }));
     } finally {
       await engine.dispose();
     }
@@ -91,20 +93,32 @@ async function studentLogits(student: FrozenModel, cartridge: Cartridge, tokens:
   return logits;
 }
 
-function judge(expected: Float32Array, found: Float32Array, session: ModelSession, exact: boolean): GateCheck {
+function judge(
+  expected: Float32Array,
+  found: Float32Array,
+  { session, student, engine }: { session: ModelSession; student: FrozenModel; engine: InferenceEngine },
+): GateCheck {
   const difference = compareLogits(expected, found, session.config.vocabularySize);
-  const tolerance = toleranceOf(session, exact);
+  const tolerance = toleranceOf(roundedTypes(session, student, engine), engine);
   const passed =
     difference.largest <= (tolerance.largest ?? Number.POSITIVE_INFINITY) &&
     difference.meanKl <= tolerance.meanKl &&
     difference.agreement >= tolerance.agreement;
-  const engine = exact ? 'f32 cache, plain attention' : 'f16 cache, flash attention';
-  return { engine, ...difference, tolerance, passed };
+  const name = `${engine.cacheType} cache, ${engine.flashAttention ? 'flash' : 'plain'} attention`;
+  return { engine: name, ...difference, tolerance, passed };
 }
 
-function toleranceOf({ fingerprint, profile }: ModelSession, exact: boolean): GateCheck['tolerance'] {
-  const types = [fingerprint.quantization, (profile?.chosen.name ?? 'f32').toUpperCase()];
-  if (types.every((type) => type === 'F32')) return { largest: exact ? 1e-4 : 0.05, meanKl: 1e-4, agreement: 1 };
+/** The types that one of both rounds to: those of the weights, and a cache that is coarser than f16. */
+function roundedTypes({ fingerprint, tuning }: ModelSession, student: FrozenModel, { cacheType }: InferenceEngine): string[] {
+  const types = [fingerprint.quantization, ggmlTypeLayout(student.types.forward)!.name];
+  if (tuning?.weights === 'q8_0') types.push('Q8_0');
+  if (cacheType === 'bf16') types.push('BF16');
+  return types;
+}
+
+function toleranceOf(types: readonly string[], { cacheType, flashAttention }: InferenceEngine): GateCheck['tolerance'] {
+  const isExact = cacheType === 'f32' && !flashAttention;
+  if (types.every((type) => type === 'F32')) return { largest: isExact ? 1e-4 : 0.05, meanKl: 1e-4, agreement: 1 };
   if (types.every((type) => type === 'F32' || type === 'F16')) return { largest: 0.1, meanKl: 1e-4, agreement: 1 };
   return QUANTIZED_TOLERANCE;
 }
