@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -19,6 +19,7 @@ describe('npm run quickstart -- --json', () => {
   let stderr: string;
 
   beforeAll(async () => {
+    writeFileSync(join(folder, 'cartridges.config.json'), JSON.stringify({ model: 'other.gguf', training: { tokens: 5000 } }));
     const result = await runCommand(['--json'], { folder, script: join(packageRoot, 'scripts', 'quickstart.mjs') });
     expect(result).toMatchObject({ status: 0, signal: null });
     report = JSON.parse(result.stdout);
@@ -90,6 +91,6 @@ describe('npm run quickstart -- --json', () => {
     for (const stage of ['load', 'corpus', 'synthesize', 'train', 'evaluate'])
       expect(stderr).toMatch(new RegExp(`^${stage}: `, 'm'));
     expect(existsSync(join(folder, 'quickstart.cartridge.safetensors'))).toBe(true);
-    expect(readdirSync(folder).sort()).toEqual(['cache', 'quickstart.cartridge.safetensors']);
+    expect(readdirSync(folder).sort()).toEqual(['cache', 'cartridges.config.json', 'quickstart.cartridge.safetensors']);
   });
 });

@@ -6,13 +6,14 @@ import { listenForInterrupt } from './interrupt.js';
 import type { OutputFlags } from './options.js';
 import { Output } from './output.js';
 import { ProgressDisplay } from './progress-display.js';
+import type { SettingsSources } from './settings.js';
 import type { Terminal } from './terminal.js';
 
 /** What the body of a command works with. */
 export interface CommandContext {
   output: Output;
   /** Resolves the settings of the command from its flags, the config file and the environment. */
-  settings: () => Promise<Settings>;
+  settings: (sources?: SettingsSources) => Promise<Settings>;
   /** Progress and cancellation, to hand to the library. */
   run: Required<RunOptions>;
 }
@@ -40,7 +41,7 @@ export async function runCommand(
   try {
     await body({
       output: new Output(terminal, json),
-      settings: () => resolveSettings(command),
+      settings: (sources) => resolveSettings(command, sources),
       run: { onProgress: display.listen, signal: interrupt.signal },
     });
   } finally {
@@ -50,7 +51,7 @@ export async function runCommand(
 }
 
 /** Loaded only when a command has settings: the schema library would double the time of `--help`. */
-async function resolveSettings(command: CommandUnknownOpts): Promise<Settings> {
+async function resolveSettings(command: CommandUnknownOpts, sources?: SettingsSources): Promise<Settings> {
   const { commandSettings } = await import('./settings.js');
-  return commandSettings(command);
+  return commandSettings(command, sources);
 }

@@ -5,7 +5,7 @@ import { Command } from '@commander-js/extra-typings';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { EnvironmentVariables } from '../core/environment.js';
 import { SettingOption, withSettingsOptions } from './options.js';
-import { commandSettings, requireModel } from './settings.js';
+import { commandSettings, requireModel, type SettingsSources } from './settings.js';
 
 let folder: string;
 
@@ -15,12 +15,12 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-async function settingsFor(flags: readonly string[], variables: EnvironmentVariables = {}) {
+async function settingsFor(flags: readonly string[], variables: EnvironmentVariables = {}, sources: SettingsSources = {}) {
   const command = withSettingsOptions(
     new Command('build').addOption(new SettingOption('--tokens <p>', 'training.tokens', 'size of the cartridge')),
   );
   command.parse(flags, { from: 'user' });
-  return commandSettings(command, folder, variables);
+  return commandSettings(command, { folder, variables, ...sources });
 }
 
 describe('commandSettings', () => {
@@ -35,6 +35,13 @@ describe('commandSettings', () => {
       variables,
     );
     expect(settings).toMatchObject({ model: 'flag', device: 'file', threads: 3, seed: 0, training: { steps: 5, tokens: 8 } });
+  });
+
+  it('takes a named config file alone where none shall be found', async () => {
+    await writeFile(join(folder, 'cartridges.config.json'), JSON.stringify({ minutes: 60 }));
+    await writeFile(join(folder, 'named.json'), JSON.stringify({ minutes: 5 }));
+    expect((await settingsFor([], {}, { findConfig: false })).minutes).toBeUndefined();
+    expect((await settingsFor(['--config', 'named.json'], {}, { findConfig: false })).minutes).toBe(5);
   });
 
   it('loads a TypeScript config, and a named one instead', async () => {

@@ -6,16 +6,23 @@ import type { Settings } from '../pipeline/settings.js';
 import { readConfigFile } from './config-file.js';
 import { SettingOption, type SettingsFlags } from './options.js';
 
+/** Where settings come from besides the command line. */
+export interface SettingsSources {
+  /** That the config file lies in. */
+  folder?: string;
+  /** Take the config file that lies there though none is named. */
+  findConfig?: boolean;
+  variables?: EnvironmentVariables;
+}
+
 /** The settings of a command: flags over `--set` over the config file over the environment over defaults. */
-export async function commandSettings(
-  command: CommandUnknownOpts,
-  folder: string = process.cwd(),
-  variables?: EnvironmentVariables,
-): Promise<Settings> {
+export async function commandSettings(command: CommandUnknownOpts, sources: SettingsSources = {}): Promise<Settings> {
+  const { folder = process.cwd(), findConfig = true, variables } = sources;
   const { config, set = [] } = command.opts() as SettingsFlags;
+  const isConfigured = findConfig || config !== undefined;
   return resolveAssignments([
     ...fromEnvironment(variables),
-    ...(await readConfigFile(folder, config)),
+    ...(isConfigured ? await readConfigFile(folder, config) : []),
     ...set.map(fromSetFlag),
     ...fromFlags(command),
   ]);

@@ -199,7 +199,12 @@ const servingSettings = z.strictObject({
 export const settingsSchema = z.strictObject({
   model: path.optional().describe('GGUF file, org/name[:file] on the hub, or pocket'),
   device: path.default('auto').describe('auto, cpu, or the name of a device'),
-  threads: z.int().min(0).max(4096).default(0).describe('processor threads; 0 is one for each processor'),
+  threads: z
+    .int()
+    .min(0)
+    .max(4096)
+    .default(0)
+    .describe('processor threads; 0 is one for each processor, and for answers what tune chose'),
   seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of everything random'),
   outputFolder: path.default('runs').describe('folder that gets a folder for each run'),
   minutes: z.number().gt(0).max(100_000).optional().describe('bound of a whole build in minutes'),

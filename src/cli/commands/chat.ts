@@ -1,5 +1,6 @@
 import { createInterface } from 'node:readline';
 import type { Command } from '@commander-js/extra-typings';
+import { CartridgesError } from '../../core/errors.js';
 import type { RunOptions } from '../../core/progress.js';
 import type { ChatSession } from '../../pipeline/chat-session.js';
 import { Conversation } from '../chat/conversation.js';
@@ -31,6 +32,7 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
       terminal,
       command,
       async ({ output, settings: resolve, run }) => {
+        refuseConversationOptions(question, { corpus, json: command.getOptionValue('json') === true });
         const settings = await resolve();
         const corpusText = corpus === undefined ? undefined : await readText(corpus, run);
         const serverModel = command.getOptionValue('model') as string | undefined;
@@ -42,6 +44,27 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
       'nothing is kept of a conversation',
     ),
   );
+}
+
+/** What only one of the two ways to ask has a use for. */
+function refuseConversationOptions(
+  question: string | undefined,
+  { corpus, json }: { corpus: string | undefined; json: boolean },
+) {
+  if (question !== undefined && corpus !== undefined) {
+    throw new CartridgesError(
+      'INVALID_OPTION',
+      '--corpus is for /compare in a conversation, and a question alone does not read it',
+      {
+        hint: 'leave the question out and ask it with /compare, or measure the full text with cartridges evaluate',
+      },
+    );
+  }
+  if (question === undefined && json) {
+    throw new CartridgesError('INVALID_OPTION', '--json prints the answer to one question, and there is none', {
+      hint: 'cartridges chat --json … "QUESTION"',
+    });
+  }
 }
 
 async function readText(path: string, run: RunOptions): Promise<string> {

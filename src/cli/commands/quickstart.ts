@@ -19,7 +19,8 @@ export function addQuickstartCommand(program: Command, terminal: Terminal): void
       command,
       async ({ output, settings: resolve, run }) => {
         refuseOtherModels(command.getOptionValue('model'));
-        const settings = await resolve();
+        // A config file here is for the user's own text: its time limit and its size would not be those of the quickstart.
+        const settings = await resolve({ findConfig: false });
         const { quickstart } = await import('../../pipeline/quickstart.js');
         const { formatReport } = await import('../../evaluation/report.js');
         const report = await quickstart({ settings, corpus, output: path, ...run });
