@@ -8,7 +8,7 @@ import { type Engine, loadEngine } from '../native/engine.js';
 import { ENGINE_PACKAGE_VERSION, enginePackageName, packageBinaries } from '../native/engine-files.js';
 import { Backend } from '../tensor/backend.js';
 import { type ProductSpeed, profileDevice } from '../tensor/device-profile.js';
-import type { ProductsSpeed } from '../tensor/products/product-trial.js';
+import type { ProviderSpeed } from '../tensor/products/product-trial.js';
 import { profileProducts } from '../tensor/products/profile-products.js';
 
 export interface DoctorReport {
@@ -20,7 +20,7 @@ export interface DoctorReport {
   /** Matrix products with a frozen weight of each type on the device that `auto` takes. */
   products: { chosen: string; measured: ProductSpeed[] } | undefined;
   /** Products on one core with the libraries that the replica step can take, and oneDNN's version when it was found. */
-  training: { oneDnn: string | undefined; measured: ProductsSpeed[] } | undefined;
+  training: { oneDnn: string | undefined; measured: ProviderSpeed[] } | undefined;
   models: string[];
   folders: { cache: string; hub: string };
   /** What is missing and the command that gets it; empty when nothing is. */

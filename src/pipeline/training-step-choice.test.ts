@@ -7,7 +7,7 @@ import type { ProgressEvent } from '../core/progress.js';
 import type { ModelConfig } from '../models/model-config.js';
 import { findOneDnn } from '../native/onednn/library.js';
 import { Backend } from '../tensor/backend.js';
-import type { ProductsSpeed } from '../tensor/products/product-trial.js';
+import type { ProviderSpeed } from '../tensor/products/product-trial.js';
 import { resolveSettings } from './resolve-settings.js';
 import type { SettingsInput } from './settings.js';
 import { chooseProducts, chooseTrainingStep } from './training-step-choice.js';
@@ -91,14 +91,14 @@ test('the replica step is refused where there is no processor to compute on', as
   expect((await chooseWith('', { step: 'auto' }, { device })).choice).toEqual({ step: 'graph' });
 });
 
-function speed(provider: 'ggml' | 'oneDNN', weightType: ProductsSpeed['weightType'], gigaflops: number): ProductsSpeed {
+function speed(provider: 'ggml' | 'oneDNN', weightType: ProviderSpeed['weightType'], gigaflops: number): ProviderSpeed {
   const operandType = provider === 'oneDNN' && weightType === 'bf16' ? 'bf16' : 'f32';
   const products =
     provider === 'ggml' ? ({ provider, operandType } as const) : ({ provider, operandType, path: 'dnnl' } as const);
   return { products, weightType, gigaflops, implementations: [] };
 }
 
-const choose = (measured: ProductsSpeed[], settings: Partial<Parameters<typeof chooseProducts>[1]> = {}) =>
+const choose = (measured: ProviderSpeed[], settings: Partial<Parameters<typeof chooseProducts>[1]> = {}) =>
   chooseProducts({ measured }, { products: 'auto', weightType: 'auto', ...settings });
 
 test('takes the most exact of what is about as fast as the fastest', () => {

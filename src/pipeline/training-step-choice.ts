@@ -8,8 +8,9 @@ import type { Device } from '../native/devices.js';
 import type { Backend } from '../tensor/backend.js';
 import { PRODUCT_TYPES } from '../tensor/device-profile.js';
 import type { ProductsChoice } from '../tensor/products/open-products.js';
-import type { ProductsSpeed } from '../tensor/products/product-trial.js';
+import type { ProviderSpeed } from '../tensor/products/product-trial.js';
 import { type ProductsProfile, profileProducts } from '../tensor/products/profile-products.js';
+import { mostExactOf } from '../tensor/speed-choice.js';
 import type { Settings } from './settings.js';
 
 /** The step that a run trains with, and what the student is loaded in for it. Recorded in the run. */
@@ -24,9 +25,6 @@ export type StepChoice =
       weightType: string;
       weights: WeightTypes;
     };
-
-/** A provider must win by this much over a more exact one. */
-const WORTHWHILE_GAIN = 1.15;
 
 /**
  * Chooses the training step. On a processor, where oneDNN is there and measured faster than ggml, it is the replica step; with
@@ -77,12 +75,11 @@ function withoutOneDnn({ problem }: ProductsProfile): CartridgesError {
 export function chooseProducts(
   { measured }: Pick<ProductsProfile, 'measured'>,
   { products, weightType }: Pick<Settings['training'], 'products' | 'weightType'>,
-): ProductsSpeed | undefined {
+): ProviderSpeed | undefined {
   const allowed = measured.filter(
     (speed) =>
       (products === 'auto' || speed.products.provider.toLowerCase() === products) &&
       (weightType === 'auto' || speed.weightType === weightType),
   );
-  const fastest = Math.max(...allowed.map(({ gigaflops }) => gigaflops));
-  return allowed.find(({ gigaflops }) => gigaflops * WORTHWHILE_GAIN >= fastest);
+  return mostExactOf(allowed);
 }

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CartridgesError } from '../core/errors.js';
-import { describePlan, type MemoryDemand, planMemory } from './memory-plan.js';
+import { type CacheDemand, describePlan, planCache } from './cache-plan.js';
 
-const demand: MemoryDemand = {
+const demand: CacheDemand = {
   bytesPerToken: 1000,
   modelTokens: 4096,
   freeBytes: 1e9,
@@ -16,7 +16,7 @@ const demand: MemoryDemand = {
 const cartridge = (tokenCount: number, id = 'notes') => ({ id, tokenCount });
 
 test('without a size there is room for as many usual requests as may run, and for the cartridges', () => {
-  const plan = planMemory({ ...demand, cartridges: [cartridge(300), cartridge(200)] });
+  const plan = planCache({ ...demand, cartridges: [cartridge(300), cartridge(200)] });
   expect(plan).toEqual({
     contextTokens: 8704,
     bytes: 8_704_000,
@@ -31,16 +31,16 @@ test('without a size there is room for as many usual requests as may run, and fo
 });
 
 test('memory bounds the cells and so the users', () => {
-  expect(planMemory({ ...demand, freeBytes: 6e6 })).toMatchObject({ contextTokens: 2816, users: 2 });
+  expect(planCache({ ...demand, freeBytes: 6e6 })).toMatchObject({ contextTokens: 2816, users: 2 });
 });
 
 test('cartridges that do not fit together take turns', () => {
-  const plan = planMemory({ ...demand, contextTokens: 4096, cartridges: [cartridge(2000), cartridge(2000, 'b')] });
+  const plan = planCache({ ...demand, contextTokens: 4096, cartridges: [cartridge(2000), cartridge(2000, 'b')] });
   expect(plan).toMatchObject({ keepsAllCartridges: false, cartridgeTokens: 2000, users: 2 });
   expect(describePlan(plan)).toContain('take turns in them, 1 at a time');
 });
 
-test.each<[string, Partial<MemoryDemand>, string, string]>([
+test.each<[string, Partial<CacheDemand>, string, string]>([
   ['a cartridge that fills the model', { cartridges: [cartridge(4090)] }, 'CONTEXT_OVERFLOW', 'notes has 4090 rows'],
   ['too few cells', { contextTokens: 1024, cartridges: [cartridge(512)] }, 'INVALID_OPTION', 'they need 1536'],
   ['more cells than memory', { contextTokens: 1 << 20 }, 'OUT_OF_MEMORY', 'are free'],
@@ -55,7 +55,7 @@ test.each<[string, Partial<MemoryDemand>, string, string]>([
 ])('%s is refused', (_what, change, code, message) => {
   const error = (() => {
     try {
-      return planMemory({ ...demand, ...change });
+      return planCache({ ...demand, ...change });
     } catch (thrown) {
       return thrown as CartridgesError;
     }
@@ -80,7 +80,7 @@ test('a plan is kept or refused, whatever is asked: it fits into memory and hold
   fc.assert(
     fc.property(demands, fc.option(fc.integer({ min: 1, max: 1 << 18 }), { nil: undefined }), (asked, contextTokens) => {
       try {
-        const plan = planMemory({ ...asked, ...(contextTokens !== undefined && { contextTokens }) });
+        const plan = planCache({ ...asked, ...(contextTokens !== undefined && { contextTokens }) });
         const largest = Math.max(0, ...asked.cartridges.map(({ tokenCount }) => tokenCount));
         expect(plan.users).toBeGreaterThanOrEqual(1);
         expect(plan.bytes).toBeLessThanOrEqual(0.9 * asked.freeBytes);

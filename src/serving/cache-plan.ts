@@ -2,7 +2,7 @@ import { CartridgesError } from '../core/errors.js';
 import { formatBytes } from '../core/format-bytes.js';
 
 /** What is known before the cache is made. */
-export interface MemoryDemand {
+export interface CacheDemand {
   /** Bytes of keys and values of one token. */
   bytesPerToken: number;
   /** Tokens that the model was trained to read. */
@@ -25,7 +25,7 @@ export interface MemoryDemand {
 }
 
 /** How the cache is laid out. */
-export interface MemoryPlan {
+export interface CachePlan {
   /** Cells of the cache. */
   contextTokens: number;
   bytes: number;
@@ -60,7 +60,7 @@ const MAX_CHOSEN_STORED_BYTES = 2 ** 32;
  * Lays out the cache. Throws for what cannot work: `CONTEXT_OVERFLOW` for a cartridge that leaves the model no room,
  * `INVALID_OPTION` for too few cells, `OUT_OF_MEMORY` for what the memory does not hold.
  */
-export function planMemory(demand: MemoryDemand): MemoryPlan {
+export function planCache(demand: CacheDemand): CachePlan {
   const { bytesPerToken, modelTokens, cartridges, maxRequests } = demand;
   const largest = Math.max(0, ...cartridges.map(({ tokenCount }) => tokenCount));
   const all = cartridges.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
@@ -78,7 +78,7 @@ export function planMemory(demand: MemoryDemand): MemoryPlan {
 }
 
 /** The plan in one line. */
-export function describePlan(plan: MemoryPlan): string {
+export function describePlan(plan: CachePlan): string {
   const { contextTokens, bytes, cartridgeTokens, keepsAllCartridges, cartridgesAtOnce, users, storedTurnBytes } = plan;
   const kept = keepsAllCartridges
     ? `${cartridgeTokens} of them for named cartridges`
@@ -87,7 +87,7 @@ export function describePlan(plan: MemoryPlan): string {
   return `cache of ${contextTokens} cells (${formatBytes(bytes)}); ${kept}; ${room}; up to ${formatBytes(storedTurnBytes)} for finished turns`;
 }
 
-function checkCartridges({ cartridges, modelTokens }: MemoryDemand): void {
+function checkCartridges({ cartridges, modelTokens }: CacheDemand): void {
   const tooLong = cartridges.find(({ tokenCount }) => tokenCount + MIN_REQUEST_TOKENS > modelTokens);
   if (!tooLong) return;
   throw new CartridgesError(
@@ -98,7 +98,7 @@ function checkCartridges({ cartridges, modelTokens }: MemoryDemand): void {
 }
 
 /** How many go into so many cells, the small ones first. */
-function countFitting(cartridges: MemoryDemand['cartridges'], cells: number): number {
+function countFitting(cartridges: CacheDemand['cartridges'], cells: number): number {
   const sizes = cartridges.map(({ tokenCount }) => tokenCount).sort((a, b) => a - b);
   let left = cells;
   const tooMany = sizes.findIndex((size) => {
@@ -108,12 +108,12 @@ function countFitting(cartridges: MemoryDemand['cartridges'], cells: number): nu
   return tooMany === -1 ? sizes.length : tooMany;
 }
 
-function chooseCells({ modelTokens, maxRequests, bytesPerToken, freeBytes }: MemoryDemand, all: number, request: number): number {
+function chooseCells({ modelTokens, maxRequests, bytesPerToken, freeBytes }: CacheDemand, all: number, request: number): number {
   const wanted = all + Math.max(maxRequests * request, Math.min(modelTokens, LONG_REQUEST_TOKENS));
   return Math.min(wanted, MAX_CHOSEN_TOKENS, affordableCells(bytesPerToken, freeBytes));
 }
 
-function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, needed: number): void {
+function checkCells({ bytesPerToken, freeBytes }: CacheDemand, cells: number, needed: number): void {
   const affordable = affordableCells(bytesPerToken, freeBytes * (MOST_MEMORY_SHARE / MEMORY_SHARE));
   if (cells > affordable || needed > affordable) {
     const bytes = Math.max(cells, needed) * bytesPerToken;
@@ -129,7 +129,7 @@ function checkCells({ bytesPerToken, freeBytes }: MemoryDemand, cells: number, n
   );
 }
 
-function planStoredTurns({ storedTurnBytes, hostFreeBytes, isCacheOnHost }: MemoryDemand, cacheBytes: number): number {
+function planStoredTurns({ storedTurnBytes, hostFreeBytes, isCacheOnHost }: CacheDemand, cacheBytes: number): number {
   const leftBytes = Math.max(0, hostFreeBytes - (isCacheOnHost ? cacheBytes : 0));
   const chosen = Math.min(MAX_CHOSEN_STORED_BYTES, Math.floor(leftBytes * STORED_TURN_SHARE));
   const bytes = storedTurnBytes ?? chosen;

@@ -4,8 +4,8 @@ import type { RunOptions } from '../core/progress.js';
 import { kvBytesPerToken } from '../inference/inference-engine.js';
 import { ModelSession } from '../pipeline/model-session.js';
 import type { Settings } from '../pipeline/settings.js';
+import { type CachePlan, describePlan, planCache } from './cache-plan.js';
 import { chooseKeptTurnCells, countParameters } from './kept-turns.js';
-import { describePlan, type MemoryPlan, planMemory } from './memory-plan.js';
 import { namedCartridges } from './named-cartridges.js';
 import type { ServedModel } from './served-model.js';
 
@@ -14,7 +14,7 @@ export type ServingSettings = Settings & { model: string };
 
 export interface OpenedModel {
   session: ModelSession;
-  plan: MemoryPlan;
+  plan: CachePlan;
   model: ServedModel;
 }
 
@@ -25,7 +25,7 @@ export async function openServedModel(settings: ServingSettings, run: RunOptions
   const session = await ModelSession.open({ model, device, threads }, run);
   try {
     const cartridges = await readCartridges(files);
-    const plan = planMemory({ ...serving, ...memoryOf(session), cartridges });
+    const plan = planCache({ ...serving, ...memoryOf(session), cartridges });
     run.onProgress?.({ kind: 'note', stage: 'load', message: describePlan(plan) });
     const { contextTokens } = plan;
     const engine = await session.createEngine({

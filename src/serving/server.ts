@@ -7,6 +7,7 @@ import { LOCAL_CALLER } from './auth/authenticate.js';
 import { KeyRing } from './auth/key-ring.js';
 import { type Batches, openBatches } from './batches/open-batches.js';
 import { SYNCHRONOUS_BATCH_PATHS } from './batches/synchronous-routes.js';
+import type { CachePlan } from './cache-plan.js';
 import type { Caller } from './caller.js';
 import { cartridgeAdminRoutes } from './cartridges/admin-routes.js';
 import { claimFolders } from './claim-folders.js';
@@ -17,7 +18,6 @@ import { isLoopback } from './http/host-names.js';
 import { HttpServer } from './http/http-server.js';
 import type { RequestLogEntry } from './http/track-request.js';
 import { createDispatch } from './local-dispatch.js';
-import type { MemoryPlan } from './memory-plan.js';
 import { cartridgeFolderOf, openServedCartridges } from './open-served-cartridges.js';
 import { openServedModel, type ServingSettings } from './open-served-model.js';
 import { openaiRoutes } from './openai/routes.js';
@@ -34,7 +34,7 @@ export interface RunningServer {
   readonly url: string;
   /** The id of the model in the API. */
   readonly model: string;
-  readonly plan: MemoryPlan;
+  readonly plan: CachePlan;
   /** Takes no new requests, finishes those under way within the deadline of the settings, and frees everything. */
   close(): Promise<void>;
 }

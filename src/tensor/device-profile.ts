@@ -8,6 +8,7 @@ import { canQuantize, quantize } from '../native/tensor-types.js';
 import type { Backend } from './backend.js';
 import { CompiledGraph } from './compiled-graph.js';
 import { Graph } from './graph.js';
+import { measuredTokens, mostExactOf } from './speed-choice.js';
 import { TensorStore } from './tensor-store.js';
 
 /** Types in which frozen weights may be multiplied, the most exact first. */
@@ -21,10 +22,6 @@ export type ProductTypeName = keyof typeof PRODUCT_TYPES;
  */
 const EXACT_ENOUGH: readonly string[] = ['f32', 'f16', 'bf16'];
 
-/** A faster type must win by this much over a more exact one. */
-const WORTHWHILE_GAIN = 1.15;
-/** Work of one measured product: long enough for the clock, short enough for a start. */
-const MEASURED_OPERATIONS = 4e8;
 const ROUNDS = 8;
 
 export interface ProductSpeed {
@@ -69,7 +66,8 @@ export async function profileDevice(backend: Backend, options: ProfileOptions): 
   const key = [engine, name, description, backend.threads, inputs, outputs, fileType?.name ?? ''].join('|');
   return keptOr(cachePath, key, async () => {
     const measured = await measureProducts(candidates(backend, options), backend, inputs, outputs);
-    return { device: description, threads: backend.threads, chosen: choose(measured), measured };
+    const chosen = mostExactOf(measured.filter((speed) => EXACT_ENOUGH.includes(speed.name)))!;
+    return { device: description, threads: backend.threads, chosen, measured };
   });
 }
 
@@ -142,7 +140,7 @@ async function measureProducts(
 }
 
 function prepareProduct(backend: Backend, candidate: Candidate, inputs: number, outputs: number) {
-  const tokens = Math.min(512, Math.max(16, Math.round(MEASURED_OPERATIONS / (2 * inputs * outputs))));
+  const tokens = measuredTokens(inputs, outputs);
   const random = new Random(1);
   const draw = (count: number) => Float32Array.from({ length: count }, () => random.uniform() - 0.5);
   const weights = new TensorStore(backend, 1);
@@ -161,11 +159,4 @@ function prepareProduct(backend: Backend, candidate: Candidate, inputs: number, 
     weights.dispose();
   };
   return { graph, operations: 2 * inputs * outputs * tokens, dispose };
-}
-
-function choose(measured: readonly ProductSpeed[]): ProductSpeed {
-  const eligible = measured.filter((speed) => EXACT_ENOUGH.includes(speed.name));
-  const fastest = eligible.reduce((best, speed) => (speed.gigaflops > best.gigaflops ? speed : best));
-  // The list goes from the most exact type down: the first that comes close enough to the fastest.
-  return eligible.find((speed) => speed.gigaflops * WORTHWHILE_GAIN >= fastest.gigaflops) ?? fastest;
 }

@@ -2,7 +2,7 @@ import type { Command } from '@commander-js/extra-typings';
 import { CartridgesError } from '../../core/errors.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import type { DoctorReport } from '../../pipeline/doctor.js';
-import type { ProductsSpeed } from '../../tensor/products/product-trial.js';
+import type { ProviderSpeed } from '../../tensor/products/product-trial.js';
 import { formatTable } from '../format.js';
 import { withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
@@ -46,7 +46,7 @@ function speed({ name, bufferType, gigaflops }: { name: string; bufferType?: str
   return `${name}${bufferType ? ` in ${bufferType}` : ''} ${gigaflops.toFixed(0)} GFLOPS`;
 }
 
-function coreSpeed({ products, weightType, gigaflops, implementations }: ProductsSpeed): string {
+function coreSpeed({ products, weightType, gigaflops, implementations }: ProviderSpeed): string {
   const code = products.provider === 'oneDNN' ? ` (${implementations.join(', ')})` : '';
   return `${products.provider} ${weightType} ${gigaflops.toFixed(0)} GFLOPS${code}`;
 }

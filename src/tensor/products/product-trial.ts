@@ -8,6 +8,7 @@ import { blockSignals } from '../../native/signals.js';
 import { quantize } from '../../native/tensor-types.js';
 import type { GgmlThread } from '../ggml-thread.js';
 import { floatsAt, NativeMemory } from '../native-memory.js';
+import { measuredTokens } from '../speed-choice.js';
 import { openProducts, type ProductsChoice } from './open-products.js';
 import { dense, type FrozenOperand, type LinearKernel, type Products } from './products.js';
 
@@ -21,15 +22,13 @@ export interface ProductCandidate {
 }
 
 /** A provider with weights of one type, on one core. */
-export interface ProductsSpeed extends ProductCandidate {
+export interface ProviderSpeed extends ProductCandidate {
   /** Of a frozen linear layer, forward and backward together. */
   gigaflops: number;
   /** What the library says of the code behind it. */
   implementations: string[];
 }
 
-/** Work of one measured product: long enough for the clock, short enough for a start. */
-const MEASURED_OPERATIONS = 4e8;
 /** Of a value of the product, against plain arithmetic: bf16 rounds factors to eight bits. */
 const LARGEST_ERROR = 0.05;
 const CHECKED_OUTPUTS = 4;
@@ -50,7 +49,7 @@ export class ProductTrial {
 
   /** Throws `ENGINE_FAILURE` when the provider cannot multiply this type, does it in reference code, or gets it wrong. */
   constructor(engine: Engine, candidate: ProductCandidate, inputs: number, outputs: number) {
-    const tokens = Math.min(512, Math.max(16, Math.round(MEASURED_OPERATIONS / (2 * inputs * outputs))));
+    const tokens = measuredTokens(inputs, outputs);
     const counts = { weights: inputs * outputs, activations: tokens * Math.max(inputs, outputs) };
     const type = WEIGHT_TYPES[candidate.weightType];
     const shape = { inputs, outputs, type, transposedType: type };
@@ -84,7 +83,7 @@ export class ProductTrial {
     allowSignals();
   }
 
-  get speed(): ProductsSpeed {
+  get speed(): ProviderSpeed {
     const gigaflops = this.#operations / this.#bestMilliseconds / 1e6;
     return { ...this.#candidate, gigaflops, implementations: [...this.#products.implementations] };
   }

@@ -5,14 +5,14 @@ import { CartridgesError } from '../../core/errors.js';
 import { keep, readKept } from '../../core/json-cache.js';
 import { ENGINE_VERSION, type Engine } from '../../native/engine.js';
 import { findOneDnn, type OneDnnSearch } from '../../native/onednn/library.js';
-import { type ProductCandidate, type ProductsSpeed, ProductTrial, type WeightTypeName } from './product-trial.js';
+import { type ProductCandidate, ProductTrial, type ProviderSpeed, type WeightTypeName } from './product-trial.js';
 
 export interface ProductsProfile {
   /** The version of oneDNN, when there is one. */
   oneDnn: string | undefined;
   /** Why a library that is there is not used. */
   problem: string | undefined;
-  measured: ProductsSpeed[];
+  measured: ProviderSpeed[];
 }
 
 export interface ProductsProfileOptions {
