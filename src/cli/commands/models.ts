@@ -1,5 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
-import { hubToken, readEnvironment } from '../../core/environment.js';
+import { hubToken } from '../../core/environment.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import { formatTable } from '../format.js';
 import { withOutputOptions } from '../options.js';
@@ -23,8 +23,7 @@ export function addModelsCommand(program: Command, terminal: Terminal): void {
       command,
       async ({ output, run }) => {
         const { pullModel } = await import('../../models/hub/pull-model.js');
-        const { hubEndpoint: endpoint, hubCacheFolder: cacheFolder } = readEnvironment();
-        const pulled = await pullModel({ repo, file, revision, endpoint, cacheFolder, token: hubToken(), ...run });
+        const pulled = await pullModel({ repo, file, revision, token: hubToken(), ...run });
         output.result(pulled, () => `${pulled.path}\nuse it with: --model ${repo}:${pulled.file}`);
       },
       CONTINUES_HINT,

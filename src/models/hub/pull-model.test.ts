@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { gitSha1, HubStandIn, STAND_IN_COMMIT, sendBytes, sendJson, sha256Of } from '../../../test/support/hub-stand-in.js';
 import type { ProgressEvent } from '../../core/progress.js';
 import { type PullOptions, pullModel } from './pull-model.js';
@@ -24,6 +24,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  vi.unstubAllEnvs();
   await hub.stop();
   await rm(cacheFolder, { recursive: true, force: true });
 });
@@ -52,6 +53,16 @@ describe('pullModel', () => {
     expect(await readFile(join(repoFolder(), 'refs', 'main'), 'utf8')).toBe(STAND_IN_COMMIT);
     expect(events.find((event) => event.kind === 'note')).toMatchObject({ message: expect.stringContaining('model-Q8_0.gguf') });
     expect(events.at(-1)).toMatchObject({ kind: 'end', stage: 'download' });
+  });
+
+  it('takes hub and cache from the environment, where resolveModel finds the model, and no token', async () => {
+    vi.stubEnv('HF_ENDPOINT', hub.endpoint);
+    vi.stubEnv('HF_HUB_CACHE', cacheFolder);
+    vi.stubEnv('HF_TOKEN', 'hf_secret');
+    const { path } = await pullModel({ repo: 'org/model' });
+    expect(await resolveModel('org/model')).toBe(path);
+    expect(path.startsWith(cacheFolder)).toBe(true);
+    expect(new Set(hub.requests.map(({ authorization }) => authorization))).toEqual(new Set([undefined]));
   });
 
   it('does not download again what is there', async () => {

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { readEnvironment } from '../../core/environment.js';
 import type { ProgressListener, RunOptions } from '../../core/progress.js';
 import { chooseModelFile, isModelFile } from './choose-model-file.js';
 import { downloadBlob } from './download-blob.js';
@@ -14,12 +15,12 @@ export interface PullOptions extends RunOptions {
   file?: string;
   /** Branch, tag or commit; `main` by default. */
   revision?: string;
-  /** Address of the hub. */
-  endpoint: string;
-  /** Sent to the hub itself and never to a host it redirects to. */
+  /** Address of the hub; by default what `HF_ENDPOINT` says, or Hugging Face. */
+  endpoint?: string;
+  /** Sent to the hub itself and never to a host it redirects to. None by default: `HF_TOKEN` is not read here. */
   token?: string;
-  /** Folder of the Hugging Face cache. */
-  cacheFolder: string;
+  /** Folder of the Hugging Face cache; by default the one that `resolveModel` looks into. */
+  cacheFolder?: string;
   retry?: RetryPolicy;
 }
 
@@ -58,7 +59,7 @@ export async function pullModel(options: PullOptions): Promise<PulledModel> {
     onProgress({ kind: 'note', stage: 'download', message });
   }
 
-  const cache = new HubCache(options.cacheFolder);
+  const cache = new HubCache(options.cacheFolder ?? readEnvironment().hubCacheFolder);
   const blob = cache.blobPath(repo, file.digest.hex);
   const cached = await hasSize(blob, file.sizeBytes);
   if (!cached) await download(client, repo, commit, file, blob, onProgress);
@@ -67,7 +68,7 @@ export async function pullModel(options: PullOptions): Promise<PulledModel> {
 }
 
 function createClient(options: PullOptions, onProgress: ProgressListener): HubClient {
-  const { endpoint, token, signal, retry = DEFAULT_RETRY_POLICY } = options;
+  const { endpoint = readEnvironment().hubEndpoint, token, signal, retry = DEFAULT_RETRY_POLICY } = options;
   const onRetry = (message: string) => onProgress({ kind: 'warning', stage: 'download', message });
   return new HubClient({
     endpoint,
