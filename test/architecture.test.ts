@@ -23,7 +23,7 @@ const ALLOWED: Record<string, string[]> = {
 };
 
 const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts') && !file.includes('/testing/'))
+  .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
   .map((file) => join(SOURCE, file));
 
 /** Modules that a file names, type imports and `import(…)` included; relative ones as absolute paths of the TypeScript file. */

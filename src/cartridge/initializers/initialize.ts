@@ -25,7 +25,7 @@ export interface InitializerInput {
   framing: ChatFraming;
   tokenizer: Tokenizer;
   corpusText: string;
-  /** KeyValueRows that the cartridge will have, exactly. */
+  /** Rows that the cartridge will have, exactly. */
   tokenCount: number;
   random: Random;
   /** For `text`. */
@@ -39,7 +39,7 @@ const SAMPLED_PIECE_TOKENS = 24;
 /** Tokens from which `matched-random` takes its mean and deviation. */
 const STATISTICS_TOKENS = 256;
 
-/** KeyValueRows for a new cartridge, exactly `tokenCount` of them. Throws `INVALID_OPTION` when the input cannot give them. */
+/** Rows for a new cartridge, exactly `tokenCount` of them. Throws `INVALID_OPTION` when the input cannot give them. */
 export async function initializeRows(input: InitializerInput, options: RunOptions = {}): Promise<KeyValueRows> {
   const { model, tokenCount, random, corpusText } = input;
   switch (input.name) {
