@@ -178,7 +178,7 @@ const servingSettings = z.strictObject({
     .describe('largest file of requests for a batch'),
   maxBatchRequests: count.max(10_000_000).default(50_000).describe('requests of one batch'),
   maxUnfinishedBatches: count.max(10_000).default(32).describe('batches of one key that are not finished'),
-  maxKeyFiles: count.max(1_000_000).default(1000).describe('uploaded files of one key'),
+  maxKeyFiles: count.max(1_000_000).default(1000).describe('files of one key, with those that its batches write'),
   maxKeyBytes: count
     .max(2 ** 50)
     .default(8 * 2 ** 30)

@@ -315,6 +315,23 @@ test('time in decodes is what the engine says, however often it is asked', async
   expect(await metrics.registry.metrics()).toMatch(/^cartridges_decode_seconds_total 1.5$/m);
 });
 
+test('the document describes what stands beside the modules, with media types and refusals', async () => {
+  const { paths } = (await (await createTestApp().request('/openapi.json')).json()) as {
+    paths: Record<string, { get: { security: object[]; responses: Record<string, { content: object }> } }>;
+  };
+  const described = ['/metrics', '/docs', '/openapi.json'].map((path) => {
+    const { security, responses } = paths[path]!.get;
+    const types = Object.entries(responses).map(([status, { content }]) => [status, Object.keys(content).join()]);
+    return [path, security, Object.fromEntries(types)];
+  });
+  const refusal = 'application/json';
+  expect(described).toEqual([
+    ['/metrics', [{ key: [] }, {}], { 200: 'text/plain', 401: refusal, 403: refusal, default: refusal }],
+    ['/docs', [], { 200: 'text/html', default: refusal }],
+    ['/openapi.json', [], { 200: 'application/json', default: refusal }],
+  ]);
+});
+
 test('the document and the page show the routes of the modules', async () => {
   const app = createTestApp();
   const document = (await (await app.request('/openapi.json')).json()) as { paths: object; components: object };

@@ -229,6 +229,7 @@ test('the document describes every route, and all that it refers to is in it', a
   await start();
   const document = (await (await fetch(`${server.url}/openapi.json`)).json()) as { paths: object };
   const paths = ['/ready', '/v1/models', '/v1/chat/completions', '/v1/completions', '/v1/cartridges', '/v1/files', '/v1/batches'];
+  paths.push('/metrics', '/docs', '/openapi.json');
   expect(Object.keys(document.paths)).toEqual(expect.arrayContaining(paths));
   const references = [...JSON.stringify(document).matchAll(/"\$ref":"#([^"]+)"/g)].map((match) => match[1]!);
   expect(references.length).toBeGreaterThan(0);

@@ -72,6 +72,10 @@ const ENDPOINTS: Record<string, Endpoint> = {
   'GET /ping': EVERYBODY,
   'GET /health': EVERYBODY,
   'GET /ready': EVERYBODY,
+  'GET /openapi.json': EVERYBODY,
+  'GET /docs': EVERYBODY,
+  // From this machine; whom it answers elsewhere has a test of its own.
+  'GET /metrics': EVERYBODY,
   'GET /v1/models': LIST,
   'GET /v1/models/{model}': { audience: 'keys', names: 'model', requests: nothing },
   'POST /v1/chat/completions': CHAT,

@@ -50,6 +50,7 @@ const values = new SchemaArbitraries(schemas, {
   max_completion_tokens: fc.constant(null),
   top_logprobs: fc.constant(null),
   stream_options: fc.constant(null),
+  best_of: fc.constant(null),
   logit_bias: fc.constantFrom(null, { 5: 1.5 }),
   apply_chat_template_overrides: fc.constantFrom(null, {}, { enable_thinking: true }),
   response_format: fc.constantFrom(null, { type: 'text' }, { type: 'json_object' }, { type: 'json_schema', json_schema }),

@@ -56,6 +56,20 @@ test('keys come and go while the server runs', async () => {
   expect(await ring.holderOf(ana.entry.id)).toBeUndefined();
 });
 
+test('a key that was revoked is refused by all who ask while the file is read again', async () => {
+  const path = join(folder, 'revoked.json');
+  const ana = await addKey(path, grant);
+  const ring = await KeyRing.open(path, () => {});
+  for (let round = 0; round < 10; round++) {
+    const bob = await addKey(path, { ...grant, name: 'bob' });
+    expect(await ring.find(bob.secret)).toBeDefined();
+    await revokeKey(path, 'bob');
+    const found = await Promise.all(Array.from({ length: 20 }, () => ring.find(bob.secret)));
+    expect(found.filter(Boolean)).toEqual([]);
+  }
+  expect(await ring.find(ana.secret)).toBeDefined();
+});
+
 test('a file that was damaged or lost leaves the keys as they were, with one warning', async () => {
   const path = join(folder, 'damaged.json');
   const { secret } = await addKey(path, grant);

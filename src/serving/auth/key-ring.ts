@@ -14,6 +14,8 @@ export class KeyRing {
   readonly #warn: KeyFileWarning;
   #keys: readonly ApiKey[] = [];
   #version = '';
+  /** While the file is read again. */
+  #reading: Promise<void> | undefined;
 
   private constructor(path: string, warn: KeyFileWarning) {
     this.#path = path;
@@ -58,15 +60,29 @@ export class KeyRing {
     return found;
   }
 
+  /** Resolves when the keys are those of the file as it is now, or later. Who comes while it is read waits for that too. */
   async #refresh(): Promise<void> {
-    const version = await fileVersion(this.#path).catch(() => 'missing');
-    if (version === this.#version) return;
-    this.#version = version;
+    while ((await this.#versionNow()) !== this.#version) {
+      this.#reading ??= this.#read().finally(() => {
+        this.#reading = undefined;
+      });
+      await this.#reading;
+    }
+  }
+
+  async #read(): Promise<void> {
+    // Asked for first: a change while the file is read leads to another reading.
+    const version = await this.#versionNow();
     try {
       this.#keys = await readKeyFile(this.#path);
     } catch (error) {
       this.#warn(`the keys that were read before stay valid: ${(error as Error).message}`);
     }
+    this.#version = version;
+  }
+
+  #versionNow(): Promise<string> {
+    return fileVersion(this.#path).catch(() => 'missing');
   }
 }
 

@@ -4,7 +4,7 @@ import type { RetryPolicy } from '../../core/retry.js';
 export interface BatchLimits {
   /** Largest file that is uploaded. */
   maxFileBytes: number;
-  /** Uploaded files of a key; what batches write is not counted. */
+  /** All files of a key, with those that its unfinished batches may still write. */
   maxFiles: number;
   /** All files of a key, with what its batches have written. */
   maxKeyBytes: number;

@@ -1,6 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   callerOf,
   echo,
@@ -12,7 +12,10 @@ import {
   temporaryFolder,
   until,
 } from '../../../test/support/batch-fixture.js';
+import { CartridgesError } from '../../core/errors.js';
 import type { Dispatch } from '../dispatch.js';
+import { FileStore } from './file-store.js';
+import { ResultsLog } from './results-log.js';
 
 let folder: string;
 let api: TestApi;
@@ -311,6 +314,23 @@ describe('many batches', () => {
     await api.startBatch(requestLines(1), { scope: 'bob' });
   });
 
+  it('of one key are refused when it may have no more files, with those that the others will write', async () => {
+    const held = new HeldDispatch();
+    await reopen({ dispatch: held.dispatch, limits: { maxFiles: 4 } });
+    const id = await api.startBatch(requestLines(1));
+    const { json: file } = await api.upload(requestLines(1));
+    const json = { input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' };
+    const refused = await api.call('POST', '/v1/batches', { json });
+    expect([refused.status, refused.json.error.message]).toEqual([429, expect.stringMatching(/2 of the 4 files .* 2 more/)]);
+    expect((await api.upload('x')).status).toBe(429);
+    await until(() => held.asked[0]);
+    held.release();
+    await api.untilStatus(id, ENDED);
+    expect((await api.upload('x')).status).toBe(200);
+    expect((await api.upload('x')).status).toBe(429);
+    expect((await api.call('GET', '/v1/files')).json.data).toHaveLength(4);
+  });
+
   it('are listed in pages, the newest first, and the oldest finished are forgotten', async () => {
     await reopen({ limits: { maxFinishedBatches: 3 } });
     const ids: string[] = [];
@@ -407,6 +427,78 @@ describe('a restart', () => {
     }
     expect((await api.upload('x'.repeat(20_000))).status).toBe(200);
     expect((await api.upload('x')).status).toBe(413);
+  });
+});
+
+describe('an end that cannot be written', () => {
+  const limits = { maxKeyBytes: 20_000 };
+  const full = new CartridgesError('DISK_FULL', 'no space left');
+  const cancel = (id: string) => api.call('POST', `/v1/batches/${id}/cancel`);
+  const statusOf = async (id: string) => (await api.call('GET', `/v1/batches/${id}`)).json.status;
+  const untilWarned = () => until(() => api.warnings.find((message) => message.includes('tried again')));
+
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+  });
+
+  /** What every file took is free again, and not more. */
+  async function expectAllRoomFree(): Promise<void> {
+    for (const { id } of (await api.call('GET', '/v1/files')).json.data) await api.call('DELETE', `/v1/files/${id}`);
+    expect((await api.upload('x'.repeat(limits.maxKeyBytes))).status).toBe(200);
+    expect((await api.upload('x')).status).toBe(413);
+  }
+
+  it('is tried again with the next sweep', async () => {
+    const { publish } = FileStore.prototype;
+    vi.spyOn(FileStore.prototype, 'publish').mockImplementation(function (this: FileStore, ...given) {
+      const isError = given[1].filename.endsWith('_error.jsonl') && api.warnings.length === 0;
+      return isError ? Promise.reject(full) : publish.apply(this, given);
+    });
+    const dispatch: Dispatch = async (_path, body) => ({ status: (body as { number: number }).number === 0 ? 200 : 400, body });
+    await reopen({ dispatch, limits });
+    const id = await api.startBatch(requestLines(2));
+    await untilWarned();
+    expect(await statusOf(id)).toBe('finalizing');
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    const batch = await api.untilStatus(id, ENDED);
+    expect(batch).toMatchObject({ status: 'completed', request_counts: { total: 2, completed: 1, failed: 1 } });
+    expect(numbersOf(await api.lines(batch.output_file_id))).toEqual([0]);
+    expect(numbersOf(await api.lines(batch.error_file_id))).toEqual([1]);
+    expect(await readdir(join(folder, 'incoming'))).toEqual([]);
+    await expectAllRoomFree();
+  });
+
+  it('is tried again when its batch is to be cancelled', async () => {
+    const held = new HeldDispatch();
+    await reopen({ dispatch: held.dispatch, limits });
+    const failing = vi.spyOn(FileStore.prototype, 'beginOutput').mockRejectedValue(full);
+    const completed = await api.startBatch(requestLines(1));
+    await until(() => held.asked[0]);
+    held.release();
+    await untilWarned();
+    const cancelled = await api.startBatch(requestLines(1));
+    await until(() => held.asked[1]);
+    await cancel(cancelled);
+    await until(() => api.warnings[1]);
+    expect([await statusOf(completed), await statusOf(cancelled)]).toEqual(['finalizing', 'cancelling']);
+    failing.mockRestore();
+    expect((await cancel(completed)).status).toBe(409);
+    expect((await cancel(cancelled)).status).toBe(200);
+    expect(await api.untilStatus(completed, ENDED)).toMatchObject({ status: 'completed' });
+    expect(await api.untilStatus(cancelled, ENDED)).toMatchObject({ status: 'cancelled' });
+    await expectAllRoomFree();
+  });
+
+  it('takes no room for a result that could not be written', async () => {
+    await reopen({ limits });
+    vi.spyOn(ResultsLog.prototype, 'append').mockRejectedValueOnce(full);
+    const batch = await api.untilStatus(await api.startBatch(requestLines(1)), ENDED);
+    expect(batch).toMatchObject({ status: 'failed', errors: { data: [{ code: 'disk_full' }] } });
+    await expectAllRoomFree();
   });
 });
 

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { toCartridgesError } from '../../core/errors.js';
 import { RequestError } from '../request-error.js';
-import type { BatchRecord } from './batch-record.js';
+import { type BatchRecord, isFinished } from './batch-record.js';
 import { FairSlots } from './fair-slots.js';
 import { finishBatch } from './finish-batch.js';
 import { ResultsLog } from './results-log.js';
@@ -20,6 +20,7 @@ export class BatchRunner {
   readonly #parts: BatchRunParts;
   readonly #turns: FairSlots;
   readonly #running = new Map<string, RunningBatch>();
+  #isClosed = false;
 
   constructor(parts: Omit<BatchRunParts, 'slots'>) {
     const { limits } = parts.store;
@@ -27,13 +28,14 @@ export class BatchRunner {
     this.#turns = new FairSlots(limits.runningBatches);
   }
 
-  /** Goes on with what an earlier server left unfinished. */
-  start(): void {
+  /** Goes on with what an earlier server left unfinished, and with batches whose end could not be written. */
+  resume(): void {
     for (const batch of this.#parts.store.unfinished()) this.run(batch);
   }
 
-  /** Runs a batch as soon as it is its turn. */
+  /** Runs a batch as soon as it is its turn, unless it runs already or has ended. */
   run(batch: BatchRecord): void {
+    if (this.#isClosed || isFinished(batch) || this.#running.has(batch.id)) return;
     const stop = new AbortController();
     // Every request under way listens; that is no leak.
     setMaxListeners(0, stop.signal);
@@ -42,7 +44,7 @@ export class BatchRunner {
     const timer = setTimeout(() => stop.abort({ outcome: 'expired' } satisfies BatchEnd), Math.max(0, leftMs));
     this.#running.set(batch.id, running);
     running.done = this.#run(batch, running)
-      .catch((error) => this.#parts.warn(`${batch.id} waits for the next start: ${toCartridgesError(error).message}`))
+      .catch((error) => this.#parts.warn(`${batch.id} is tried again later: ${toCartridgesError(error).message}`))
       .finally(() => {
         clearTimeout(timer);
         this.#running.delete(batch.id);
@@ -52,7 +54,11 @@ export class BatchRunner {
   /** Stops a batch, with the requests that are under way. Throws 404, or 409 when it has ended or is about to. */
   async cancel(scope: string, id: string): Promise<BatchRecord> {
     const { store } = this.#parts;
-    const batch = await store.update(store.get(scope, id), cancelAt(store.now()));
+    const found = store.get(scope, id);
+    // What is only to be written can be tried again, and not be cancelled any more.
+    if (found.outcome !== undefined) this.run(found);
+    const batch = await store.update(found, cancelAt(store.now()));
+    this.run(batch);
     this.#running.get(id)?.stop.abort({ outcome: 'cancelled' } satisfies BatchEnd);
     return batch;
   }
@@ -65,6 +71,7 @@ export class BatchRunner {
 
   /** Stops all batches where they are; the next start goes on. Resolves when nothing is under way any more. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     for (const { stop } of this.#running.values()) stop.abort({ outcome: undefined } satisfies BatchEnd);
     await Promise.all([...this.#running.values()].map(({ done }) => done));
   }
@@ -76,7 +83,7 @@ export class BatchRunner {
     try {
       const log = await ResultsLog.open(store.resultsPath(batch.id), store.limits.maxAnswerBytes);
       running.log = log;
-      store.bytes.add(batch.scope, log.bytes);
+      store.countResults(batch, log.bytes);
       try {
         const end = await runBatch(store.get(batch.scope, batch.id), log, this.#parts, stop);
         if (end.outcome === undefined) await store.update(batch, () => ({ counts: log.counts }));

@@ -29,7 +29,8 @@ export type BatchOrder = Pick<
 type BatchChange = (current: BatchRecord) => Partial<BatchRecord>;
 
 const RESULTS = '.results';
-const SWEEP_MS = 3_600_000;
+/** One of answers and one of errors. */
+const FILES_OF_BATCH = 2;
 
 /**
  * Files and batches on disk, each the property of a scope. What a caller was told to be there survives a crash and a power cut.
@@ -46,7 +47,8 @@ export class BatchStore {
   readonly #folder: RecordFolder<BatchRecord>;
   readonly #batches = new ScopedRecords<BatchRecord>();
   readonly #changes = new Turns();
-  readonly #sweeper: NodeJS.Timeout;
+  /** What of the bytes of a key are results of a batch that has not ended. */
+  readonly #resultBytes = new Map<string, number>();
 
   private constructor(options: Required<BatchStoreOptions>, files: FileStore, bytes: ScopeBytes) {
     this.limits = options.limits;
@@ -54,9 +56,6 @@ export class BatchStore {
     this.files = files;
     this.bytes = bytes;
     this.#folder = new RecordFolder(join(options.folder, 'batches'), batchRecordSchema);
-    this.#sweeper = setInterval(() => {
-      this.sweep().catch((error) => options.warn(`expired files could not be removed: ${error.message}`));
-    }, SWEEP_MS).unref();
   }
 
   /** Opens a folder, or makes it. What is damaged is left out with a warning. */
@@ -88,7 +87,7 @@ export class BatchStore {
     return unfinished.sort((a, b) => a.createdAtMs - b.createdAtMs);
   }
 
-  /** Accepts a batch. Throws 404 for its file, 400 when that has another purpose, 429 when too many are unfinished. */
+  /** Accepts a batch. Throws 404 for its file, 400 when that has another purpose, 429 for too many unfinished ones or files. */
   create(scope: string, order: BatchOrder): Promise<BatchRecord> {
     return this.#changes.take(async () => {
       this.#checkOrder(scope, order);
@@ -116,9 +115,9 @@ export class BatchStore {
   }
 
   /** Ends a batch and removes its results, which are in its files now. */
-  async finish(batch: BatchRecord, resultBytes: number): Promise<void> {
+  async finish(batch: BatchRecord): Promise<void> {
     await this.update(batch, ({ outcome }) => ({ status: outcome!, finishedAtMs: this.now() }));
-    this.bytes.add(batch.scope, -resultBytes);
+    this.countResults(batch, 0);
     await rm(this.resultsPath(batch.id), { force: true });
   }
 
@@ -126,10 +125,29 @@ export class BatchStore {
     return join(this.#folder.path, `${id}${RESULTS}`);
   }
 
-  /** Makes a draft a file, as `FileStore.publish` does; the caller discards it when that fails. */
+  /** Counts what the results of a batch take now, whatever was counted of them before. */
+  countResults({ scope, id }: BatchRecord, bytes: number): void {
+    this.bytes.add(scope, bytes - this.#resultBytesOf(id));
+    if (bytes === 0) this.#resultBytes.delete(id);
+    else this.#resultBytes.set(id, bytes);
+  }
+
+  /** Counts a result before it is written. Throws 413 when the scope has no room for it. */
+  takeResult({ scope, id }: BatchRecord, bytes: number): void {
+    this.bytes.take(scope, bytes);
+    this.#resultBytes.set(id, this.#resultBytesOf(id) + bytes);
+  }
+
+  /**
+   * Makes a draft a file, as `FileStore.publish` does; the caller discards it when that fails. Throws 429 when the scope has too
+   * many files; those of batches were counted when the batch was accepted.
+   */
   async publish(draft: FileDraft, details: FileDetails, id?: string): Promise<StoredFile> {
     await draft.seal();
-    return this.#changes.take(() => this.files.publish(draft, details, id));
+    return this.#changes.take(async () => {
+      if (details.purpose !== 'batch_output') this.#checkFileCount(draft.scope, 1);
+      return this.files.publish(draft, details, id);
+    });
   }
 
   /** Throws 404, or 409 while an unfinished batch reads the file. */
@@ -152,22 +170,39 @@ export class BatchStore {
     });
   }
 
-  close(): void {
-    clearInterval(this.#sweeper);
-  }
-
   #checkOrder(scope: string, { inputFileId }: BatchOrder): void {
     const { purpose } = this.files.get(scope, inputFileId, 'input_file_id');
     if (purpose !== 'batch') {
       throw new RequestError(400, `the purpose of the file is ${purpose}, not batch`, { param: 'input_file_id' });
     }
-    const unfinished = this.#batches.list(scope).filter((batch) => !isFinished(batch));
     const { maxUnfinishedBatches } = this.limits;
-    if (unfinished.length < maxUnfinishedBatches) return;
-    throw new RequestError(429, `this key has ${maxUnfinishedBatches} unfinished batches, the most that it may`, {
-      hint: 'wait for them, or cancel some',
-      retryAfterSeconds: 60,
+    if (this.#unfinishedCount(scope) >= maxUnfinishedBatches) {
+      throw new RequestError(429, `this key has ${maxUnfinishedBatches} unfinished batches, the most that it may`, {
+        hint: 'wait for them, or cancel some',
+        retryAfterSeconds: 60,
+      });
+    }
+    this.#checkFileCount(scope, FILES_OF_BATCH);
+  }
+
+  /** What unfinished batches will write is kept free, so that none of them computes what it has no room for. */
+  #checkFileCount(scope: string, more: number): void {
+    const { maxFiles } = this.limits;
+    const count = this.files.count(scope);
+    const promised = FILES_OF_BATCH * this.#unfinishedCount(scope);
+    if (count + promised + more <= maxFiles) return;
+    const kept = promised === 0 ? '' : `, and ${promised} more are kept free for its unfinished batches`;
+    throw new RequestError(429, `this key has ${count} of the ${maxFiles} files that it may have${kept}`, {
+      hint: 'delete some',
     });
+  }
+
+  #unfinishedCount(scope: string): number {
+    return this.#batches.list(scope).filter((batch) => !isFinished(batch)).length;
+  }
+
+  #resultBytesOf(id: string): number {
+    return this.#resultBytes.get(id) ?? 0;
   }
 
   #readerOf({ scope, id }: StoredFile): BatchRecord | undefined {

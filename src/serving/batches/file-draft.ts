@@ -1,23 +1,30 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { rethrow } from '../../core/errors.js';
 
+/** Where the bytes of a draft are counted. */
+export interface DraftBytes {
+  /** Told of bytes before they are written; throws to refuse them. */
+  take(bytes: number): void;
+  /** Told of all that were taken, when the draft is discarded. */
+  giveBack(bytes: number): void;
+}
+
 /** A file that is being written. Nobody sees it before it is moved to its place. */
 export class FileDraft {
   readonly scope: string;
-  readonly #path: string;
   readonly #handle: FileHandle;
-  readonly #count: (bytes: number) => void;
+  readonly #count: DraftBytes;
+  #path: string;
   #bytes = 0;
 
-  private constructor(scope: string, path: string, handle: FileHandle, count: (bytes: number) => void) {
+  private constructor(scope: string, path: string, handle: FileHandle, count: DraftBytes) {
     this.scope = scope;
     this.#path = path;
     this.#handle = handle;
     this.#count = count;
   }
 
-  /** @param count  Told of bytes before they are written, and with a minus sign when they are discarded; throws to refuse them. */
-  static async create(scope: string, path: string, count: (bytes: number) => void): Promise<FileDraft> {
+  static async create(scope: string, path: string, count: DraftBytes): Promise<FileDraft> {
     const handle = await open(path, 'wx').catch(rethrow);
     return new FileDraft(scope, path, handle, count);
   }
@@ -27,7 +34,7 @@ export class FileDraft {
   }
 
   async write(data: Uint8Array): Promise<void> {
-    this.#count(data.byteLength);
+    this.#count.take(data.byteLength);
     this.#bytes += data.byteLength;
     await this.#handle.writeFile(data).catch(rethrow);
   }
@@ -41,11 +48,12 @@ export class FileDraft {
   /** Gives a sealed file its place. */
   async moveTo(path: string): Promise<void> {
     await rename(this.#path, path).catch(rethrow);
+    this.#path = path;
   }
 
-  /** Removes what was written, at any time before it was moved. */
+  /** Removes what was written, wherever it is, at any time before it was published. */
   async discard(): Promise<void> {
-    this.#count(-this.#bytes);
+    this.#count.giveBack(this.#bytes);
     this.#bytes = 0;
     await this.#handle.close();
     await rm(this.#path, { force: true });

@@ -1,8 +1,10 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { removeFolder, TestApi, temporaryFolder, until } from '../../../test/support/batch-fixture.js';
+import { CartridgesError } from '../../core/errors.js';
+import { RecordFolder } from './record-folder.js';
 
 let folder: string;
 let api: TestApi;
@@ -11,6 +13,7 @@ beforeEach(async () => {
   api = await TestApi.open({ folder });
 });
 afterEach(async () => {
+  vi.restoreAllMocks();
   await api.close();
   await removeFolder(folder);
 });
@@ -115,6 +118,25 @@ describe('uploads', () => {
     expect(json.error.param).toBe('file');
     await until(() => isCut() || undefined);
     expect(await filesOnDisk()).toEqual([]);
+  });
+
+  it('end when one chunk alone is too large, and leave nothing behind', async () => {
+    await reopen({ limits: { maxFileBytes: 1000, maxKeyBytes: 1000 } });
+    const chunk = `${FILE_HEAD}${'x'.repeat(2000)}`;
+    const body = new ReadableStream({ start: (controller) => controller.enqueue(Buffer.from(chunk)) });
+    const { status, json } = await sendForm(body);
+    expect([status, json.error.param]).toEqual([413, 'file']);
+    expect(await filesOnDisk()).toEqual([]);
+    expect((await api.upload('x'.repeat(1000))).status).toBe(200);
+  });
+
+  it('leave nothing when their record cannot be written', async () => {
+    await reopen({ limits: { maxKeyBytes: 1000 } });
+    vi.spyOn(RecordFolder.prototype, 'write').mockRejectedValueOnce(new CartridgesError('DISK_FULL', 'no space left'));
+    expect((await api.upload('x'.repeat(1000))).status).toBe(507);
+    expect(await filesOnDisk()).toEqual([]);
+    expect((await api.call('GET', '/v1/files')).json.data).toEqual([]);
+    expect((await api.upload('x'.repeat(1000))).status).toBe(200);
   });
 
   it('end when what stands before the first part does not end', async () => {

@@ -6,7 +6,7 @@ import { rethrow } from '../../core/errors.js';
 import { formatBytes } from '../../core/format-bytes.js';
 import { notFound, RequestError } from '../request-error.js';
 import type { BatchLimits } from './batch-limits.js';
-import { FileDraft } from './file-draft.js';
+import { type DraftBytes, FileDraft } from './file-draft.js';
 import { RecordFolder } from './record-folder.js';
 import type { ScopeBytes } from './scope-bytes.js';
 import { ScopedRecords } from './scoped-records.js';
@@ -82,6 +82,15 @@ export class FileStore {
     return file;
   }
 
+  has(scope: string, id: string): boolean {
+    return this.#files.get(scope, id) !== undefined;
+  }
+
+  /** Files on the disk, with those whose time is over and that were not removed yet. */
+  count(scope: string): number {
+    return this.#files.list(scope).length;
+  }
+
   /** The newest first. */
   list(scope: string): StoredFile[] {
     return this.#files.list(scope).filter((file) => !this.#isExpired(file));
@@ -109,8 +118,7 @@ export class FileStore {
       if (size > limits.maxFileBytes) {
         throw new RequestError(413, `a file may have at most ${formatBytes(limits.maxFileBytes)}`, { param: 'file' });
       }
-      if (count < 0) bytes.add(scope, count);
-      else bytes.take(scope, count);
+      bytes.take(scope, count);
     });
   }
 
@@ -119,16 +127,20 @@ export class FileStore {
     return this.#begin(scope, (count) => this.#options.bytes.add(scope, count));
   }
 
-  /** Makes a sealed draft a file. Throws 429 when the scope has too many; a file with the same id is replaced. */
+  /** Makes a sealed draft a file with an id that none has. The caller discards the draft when that fails. */
   async publish(draft: FileDraft, { expiresAfterSeconds, ...details }: FileDetails, id = newFileId()): Promise<StoredFile> {
-    const { limits, now, bytes } = this.#options;
-    if (details.purpose !== 'batch_output') this.#checkCount(draft.scope);
+    const { limits, now } = this.#options;
     const createdAtMs = now();
     const keptMs = expiresAfterSeconds === undefined ? limits.retentionDays * 86_400_000 : expiresAfterSeconds * 1000;
     const file = { id, scope: draft.scope, ...details, bytes: draft.bytes, createdAtMs, expiresAtMs: createdAtMs + keptMs };
     await draft.moveTo(this.path(id));
-    await this.#folder.write(id, file);
-    bytes.add(draft.scope, -(this.#files.get(draft.scope, id)?.bytes ?? 0));
+    try {
+      await this.#folder.write(id, file);
+    } catch (error) {
+      // It is written when only its folder could not be synced.
+      await this.#folder.remove(id);
+      throw error;
+    }
     this.#files.set(file);
     return file;
   }
@@ -144,15 +156,9 @@ export class FileStore {
     return join(this.#options.folder, 'incoming');
   }
 
-  #begin(scope: string, count: (bytes: number) => void): Promise<FileDraft> {
-    return FileDraft.create(scope, join(this.#incoming, randomBytes(16).toString('hex')), count);
-  }
-
-  #checkCount(scope: string): void {
-    const { maxFiles } = this.#options.limits;
-    const uploaded = this.#files.list(scope).filter(({ purpose }) => purpose !== 'batch_output');
-    if (uploaded.length < maxFiles) return;
-    throw new RequestError(429, `this key has ${maxFiles} files, the most that it may`, { hint: 'delete some' });
+  #begin(scope: string, take: DraftBytes['take']): Promise<FileDraft> {
+    const giveBack = (bytes: number) => this.#options.bytes.add(scope, -bytes);
+    return FileDraft.create(scope, join(this.#incoming, randomBytes(16).toString('hex')), { take, giveBack });
   }
 
   async #addFound(file: StoredFile): Promise<void> {

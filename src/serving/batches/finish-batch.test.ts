@@ -26,7 +26,6 @@ it('ends a batch as cancelled that was cancelled while its last answer came', as
   await log.append({ index: 0, failed: false, json: '{"custom_id":"r0"}' });
   await finishBatch(store, batch, { outcome: 'completed' }, log);
   await log.close();
-  store.close();
   const ended = store.get('alice', batch.id);
   expect(ended).toMatchObject({ status: 'cancelled', counts: { completed: 1, failed: 0 }, outputFileId: expect.any(String) });
   expect(

@@ -18,12 +18,12 @@ const UNANSWERED: Record<BatchOutcome, { code: string; message: string }> = {
 
 /**
  * Writes the files of a batch, in the order of its input, and ends it. The ids of the files are drawn and kept before, so that a
- * crash in between leads to the same files.
+ * crash or a failure in between leads to the same files; those that are there already are not written again.
  */
 export async function finishBatch(store: BatchStore, batch: BatchRecord, end: BatchEnd, log: ResultsLog): Promise<void> {
   const ending = await store.update(batch, (current) => planEnd(current, end, log, store.now()));
   await writeFiles(store, ending, log);
-  await store.finish(ending, log.bytes);
+  await store.finish(ending);
 }
 
 function planEnd(current: BatchRecord, { outcome, errors }: BatchEnd, log: ResultsLog, now: number): Partial<BatchRecord> {
@@ -43,10 +43,9 @@ function planEnd(current: BatchRecord, { outcome, errors }: BatchEnd, log: Resul
 }
 
 async function writeFiles(store: BatchStore, batch: BatchRecord, log: ResultsLog): Promise<void> {
-  const { outputFileId, errorFileId, total } = batch;
-  if (total === undefined) return;
-  const output = outputFileId === undefined ? undefined : await ResultFile.begin(store, batch, outputFileId, 'output');
-  const errors = errorFileId === undefined ? undefined : await ResultFile.begin(store, batch, errorFileId, 'error');
+  if (batch.total === undefined) return;
+  const output = missingFile(store, batch, batch.outputFileId, 'output');
+  const errors = missingFile(store, batch, batch.errorFileId, 'error');
   try {
     for await (const { index, customId } of readRequests(inputOf(batch, store))) {
       const result = await log.read(index);
@@ -62,26 +61,27 @@ async function writeFiles(store: BatchStore, batch: BatchRecord, log: ResultsLog
   }
 }
 
+/** A file that is still to be written, if it is one of those that the batch writes. */
+function missingFile(store: BatchStore, batch: BatchRecord, id: string | undefined, kind: string): ResultFile | undefined {
+  return id === undefined || store.files.has(batch.scope, id) ? undefined : new ResultFile(store, batch, id, kind);
+}
+
 /** One of the files that a batch writes. */
 class ResultFile {
   readonly #store: BatchStore;
   readonly #batch: BatchRecord;
-  readonly #draft: FileDraft;
   readonly #id: string;
   readonly #kind: string;
+  /** From the first bytes until it is published. */
+  #draft: FileDraft | undefined;
   #lines: string[] = [];
   #length = 0;
 
-  private constructor(store: BatchStore, batch: BatchRecord, draft: FileDraft, id: string, kind: string) {
+  constructor(store: BatchStore, batch: BatchRecord, id: string, kind: string) {
     this.#store = store;
     this.#batch = batch;
-    this.#draft = draft;
     this.#id = id;
     this.#kind = kind;
-  }
-
-  static async begin(store: BatchStore, batch: BatchRecord, id: string, kind: string): Promise<ResultFile> {
-    return new ResultFile(store, batch, await store.files.beginOutput(batch.scope), id, kind);
   }
 
   async add(line: string): Promise<void> {
@@ -91,20 +91,24 @@ class ResultFile {
   }
 
   async publish(): Promise<void> {
-    await this.#flush();
+    const draft = await this.#flush();
     const { id, outputSeconds } = this.#batch;
     const details = { filename: `${id}_${this.#kind}.jsonl`, purpose: 'batch_output' as const };
-    await this.#store.publish(this.#draft, { ...details, expiresAfterSeconds: outputSeconds }, this.#id);
+    await this.#store.publish(draft, { ...details, expiresAfterSeconds: outputSeconds }, this.#id);
+    this.#draft = undefined;
   }
 
-  discard(): Promise<void> {
-    return this.#draft.discard();
+  /** Removes what was written of it; one that was published stays. */
+  async discard(): Promise<void> {
+    await this.#draft?.discard();
   }
 
-  async #flush(): Promise<void> {
+  async #flush(): Promise<FileDraft> {
+    this.#draft ??= await this.#store.files.beginOutput(this.#batch.scope);
     const text = this.#lines.join('');
     this.#lines = [];
     this.#length = 0;
     await this.#draft.write(Buffer.from(text));
+    return this.#draft;
   }
 }

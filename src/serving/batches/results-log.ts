@@ -59,6 +59,7 @@ export class ResultsLog {
     return { ...this.#counts };
   }
 
+  /** Of the results that are on the disk. */
   get bytes(): number {
     return this.#end;
   }

@@ -116,14 +116,20 @@ function responseOf({ status, body, warning }: DispatchedResponse): object {
   return { status_code: status, request_id: drawId('req'), body, ...(warning !== undefined && { warning }) };
 }
 
-async function keep(result: RequestResult, { scope }: BatchRecord, log: ResultsLog, store: BatchStore): Promise<void> {
+async function keep(result: RequestResult, batch: BatchRecord, log: ResultsLog, store: BatchStore): Promise<void> {
   try {
-    store.bytes.take(scope, ResultsLog.size(result));
+    store.takeResult(batch, ResultsLog.size(result));
   } catch (error) {
     if (error instanceof RequestError) throw new BatchFailure('storage_full', error.message);
     throw error;
   }
-  await log.append(result);
+  try {
+    await log.append(result);
+  } catch (error) {
+    // From now on it takes no more: what fails once stays failed.
+    store.countResults(batch, log.bytes);
+    throw error;
+  }
 }
 
 /** One line of the files that a batch writes. */

@@ -113,7 +113,13 @@ export class CartridgeFolder {
     } catch (error) {
       throw toCartridgesError(error);
     }
-    await writeJsonAtomic(join(this.#folder(id), ENTRY), { version: 1, file: basename(path), ...entry });
+    try {
+      await writeJsonAtomic(join(this.#folder(id), ENTRY), { version: 1, file: basename(path), ...entry });
+    } catch (error) {
+      // No entry names it: it would take room that nobody counts until the next start.
+      await this.remove(path);
+      throw error;
+    }
     return path;
   }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Context, MiddlewareHandler } from 'hono';
 import { matchedRoutes } from 'hono/route';
+import { toCartridgesError } from '../../core/errors.js';
 import { toErrorResponse } from '../error-response.js';
 import type { RequestLifetimes } from '../limits/request-lifetimes.js';
 import { RequestError } from '../request-error.js';
@@ -48,7 +49,7 @@ export function trackRequests(
     const lifetime = lifetimes.begin(context.req.raw.signal, isUpload(context) ? uploadSeconds : requestSeconds);
     context.set('requestId', requestIdOf(context));
     context.req.raw = replaceRequest(context.req.raw, lifetime);
-    await next();
+    await next().catch((thrown) => answerThrown(context, thrown));
     const { reason } = lifetime.signal;
     if (context.error && reason instanceof RequestError) context.res = toErrorResponse(reason);
     context.res.headers.set('x-request-id', context.get('requestId'));
@@ -59,6 +60,12 @@ export function trackRequests(
       onEnd(logEntry(context, status, performance.now() - started));
     });
   };
+}
+
+/** Hono hands on what is thrown and is no Error. */
+function answerThrown(context: Context, thrown: unknown): void {
+  context.error = toCartridgesError(thrown);
+  context.res = toErrorResponse(context.error);
 }
 
 /** The client's own id, when it can be written into a log and a header as it is. */

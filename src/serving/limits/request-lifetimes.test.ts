@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { CartridgesError } from '../../core/errors.js';
 import { RequestLifetimes } from './request-lifetimes.js';
 
 const never = new AbortController().signal;
@@ -8,8 +9,10 @@ test('ends with the client, with the time, and with the server', async () => {
   const lifetimes = new RequestLifetimes();
   const client = new AbortController();
   const left = lifetimes.begin(client.signal, 60);
-  client.abort(new Error('gone'));
-  expect(left.signal.reason).toMatchObject({ message: 'gone' });
+  // As the listener of Node says it.
+  client.abort('gone');
+  expect(left.signal.reason).toBeInstanceOf(CartridgesError);
+  expect(left.signal.reason).toMatchObject({ code: 'CANCELLED', cause: 'gone' });
 
   const slow = lifetimes.begin(never, 0.02);
   await setTimeout(60);

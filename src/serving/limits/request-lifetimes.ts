@@ -1,3 +1,4 @@
+import { CartridgesError } from '../../core/errors.js';
 import { RequestError } from '../request-error.js';
 
 /** One request from its head to the last byte of its answer. */
@@ -15,7 +16,7 @@ export class RequestLifetimes {
   /** @param client  Aborted when the client goes away. */
   begin(client: AbortSignal, limitSeconds: number): RequestLifetime {
     const controller = new AbortController();
-    const leave = () => controller.abort(client.reason);
+    const leave = () => controller.abort(clientLeft(client.reason));
     if (client.aborted) leave();
     client.addEventListener('abort', leave, { once: true });
     const timer = setTimeout(() => controller.abort(tooLate(limitSeconds)), limitSeconds * 1000);
@@ -34,6 +35,11 @@ export class RequestLifetimes {
   abortAll(): void {
     for (const controller of this.#underWay) controller.abort(new RequestError(503, 'the server stops'));
   }
+}
+
+/** An error, whatever the reason is: the listener of Node gives a text, and what is no error passes by every handler of errors. */
+function clientLeft(reason: unknown): CartridgesError {
+  return new CartridgesError('CANCELLED', 'the client has left', { cause: reason });
 }
 
 function tooLate(seconds: number): RequestError {

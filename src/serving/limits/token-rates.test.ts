@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { RequestError } from '../request-error.js';
 import { TokenBucket } from './token-bucket.js';
 import { TokenRates } from './token-rates.js';
@@ -57,4 +57,13 @@ test('work that nobody waits at waits for its scope, and stops waiting when it i
   expect(performance.now() - started).toBeGreaterThan(25);
   rates.charge('ana', 1_000_000);
   await expect(rates.whenAllowed('ana', AbortSignal.timeout(10))).rejects.toThrow();
+});
+
+test('work that has to wait for longer than a timer can be set for does not ask all the time', async () => {
+  const now = vi.fn(() => performance.now());
+  const rates = new TokenRates(() => 1, now);
+  rates.charge('ana', 1_000_000);
+  now.mockClear();
+  await expect(rates.whenAllowed('ana', AbortSignal.timeout(30))).rejects.toThrow();
+  expect(now).toHaveBeenCalledOnce();
 });

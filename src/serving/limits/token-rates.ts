@@ -2,6 +2,9 @@ import { setTimeout } from 'node:timers/promises';
 import { RequestError } from '../request-error.js';
 import { TokenBucket } from './token-bucket.js';
 
+/** A timer that is set for longer is over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** Looks up how many tokens a minute a scope may use; undefined is no limit. */
 export type TokenRateOf = (scope: string) => number | undefined;
 
@@ -29,7 +32,7 @@ export class TokenRates {
   /** Resolves when the scope may go on: work that nobody waits at waits itself. Rejects when the signal aborts. */
   async whenAllowed(scope: string, signal?: AbortSignal): Promise<void> {
     for (let seconds = this.#secondsUntilAllowed(scope); seconds > 0; seconds = this.#secondsUntilAllowed(scope)) {
-      await setTimeout(Math.ceil(seconds * 1000), undefined, { signal, ref: false });
+      await setTimeout(Math.min(Math.ceil(seconds * 1000), MAX_TIMER_MS), undefined, { signal, ref: false });
     }
   }
 

@@ -8,7 +8,11 @@ const MAX_CONTENT_PARTS = 256;
 const MAX_TEMPLATE_VARIABLES = 16;
 const MAX_VARIABLE_LENGTH = 64;
 
-const textPartSchema = z.strictObject({ type: z.literal('text'), text: z.string() });
+const textPartSchema = z.strictObject({
+  type: z.literal('text'),
+  text: z.string(),
+  prompt_cache_breakpoint: unsupported(),
+});
 
 const messageSchema = z
   .strictObject({
@@ -18,6 +22,7 @@ const messageSchema = z
     }),
     name: unsupported(),
     refusal: unsupported(),
+    annotations: unsupported(),
     audio: unsupported(),
     tool_calls: unsupported(),
     tool_call_id: unsupported(),
@@ -92,7 +97,12 @@ export function chatRequestSchema(limits: AnswerLimits) {
       function_call: unsupported('none'),
       audio: unsupported(),
       modalities: unsupported(),
+      moderation: unsupported(),
       prediction: unsupported(),
+      prompt_cache_key: unsupported(),
+      prompt_cache_options: unsupported(),
+      prompt_cache_retention: unsupported(),
+      safety_identifier: unsupported(),
       reasoning_effort: unsupported(),
       verbosity: unsupported(),
       web_search_options: unsupported(),

@@ -37,7 +37,7 @@ export function completionRequestSchema(limits: AnswerLimits) {
         .nullish()
         .describe('Natural log-probs of the new tokens and of so many of the most probable, before temperature and filters.'),
       echo: unsupported(false),
-      best_of: unsupported(1),
+      best_of: z.int().nullish().describe('Taken when it is `n`: no answers are made that are not given.'),
       suffix: unsupported(''),
     })
     .openapi('CompletionRequest');

@@ -12,6 +12,9 @@ export function readCompletionRequest(body: CompletionRequestBody, framing: Chat
   if (prompts.length * body.n > limits.maxAnswers) {
     throw refusal('n', `${prompts.length} prompts with ${body.n} answers each are more than ${limits.maxAnswers} answers`);
   }
+  if (typeof body.best_of === 'number' && body.best_of !== body.n) {
+    throw refusal('best_of', 'best_of: not supported: leave it out, or send null or as many as n');
+  }
   return {
     ...readSharedFields(body),
     names: { model: body.model, field: body.cartridges ?? [], blocks: [], blockParam: undefined, order: body.cartridge_order },

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi';
 import { CARTRIDGE_SOURCES } from '../cartridges/cartridge-library.js';
 import type { AnswerLimits } from './answer-limits.js';
-import { atMost, optional } from './schema-parts.js';
+import { atMost, optional, unsupported } from './schema-parts.js';
 
 const MAX_ID_LENGTH = 512;
 const MAX_METADATA_ENTRIES = 16;
@@ -37,7 +37,7 @@ function answerFields(limits: AnswerLimits) {
     n: optional(z.int().min(1).max(limits.maxChoices), 1).describe('Answers to each prompt, each with a seed of its own.'),
     stream: optional(z.boolean(), false).describe('Server-sent events, one for each token as it comes.'),
     stream_options: z
-      .strictObject({ include_usage: optional(z.boolean(), false) })
+      .strictObject({ include_usage: optional(z.boolean(), false), include_obfuscation: unsupported(false) })
       .nullish()
       .describe('With `stream` only.'),
     stop: z

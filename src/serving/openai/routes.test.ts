@@ -502,6 +502,8 @@ describe('refusals', () => {
     [{ functions: [] }, 'functions', 'not supported'],
     [{ audio: {} }, 'audio', 'not supported'],
     [{ store: true }, 'store', 'not supported'],
+    [{ safety_identifier: 'x' }, 'safety_identifier', 'not supported'],
+    [{ stream: true, stream_options: { include_obfuscation: true } }, 'stream_options.include_obfuscation', 'not supported'],
     [{ reasoning_effort: 'low' }, 'reasoning_effort', 'not supported'],
     [{ unheard_of: 1 }, 'unheard_of', 'not supported'],
     [{ n: 17 }, 'n', '16'],
@@ -527,6 +529,7 @@ describe('refusals', () => {
     [message({ content: null }), 'messages[0].content', 'text'],
     [message({ content: [{ type: 'image_url', image_url: {} }] }), 'messages[0].content', 'text'],
     [message({ name: 'Bob' }), 'messages[0].name', 'not supported'],
+    [message({ annotations: [] }), 'messages[0].annotations', 'not supported'],
     [{ messages: [...HELLO, { role: 'system', content: 'S' }], model: 'pocket:harbour' }, 'messages', 'system'],
     [{ response_format: { type: 'xml' } }, 'response_format.type', 'json_schema'],
     [{ response_format: { type: 'json_object' }, ignore_eos: true }, 'ignore_eos', 'JSON'],
@@ -554,6 +557,7 @@ describe('refusals', () => {
   it.each<[object, string]>([
     [{ echo: true }, 'echo'],
     [{ best_of: 2 }, 'best_of'],
+    [{ best_of: 1, n: 2 }, 'best_of'],
     [{ suffix: 'x' }, 'suffix'],
     [{ prompt: [] }, 'prompt'],
     [{ prompt: [1, 'a'] }, 'prompt'],
@@ -575,6 +579,33 @@ describe('refusals', () => {
     const nothing = { tools: null, tool_choice: 'none', store: false, service_tier: 'auto', user: 'x', metadata: { a: 'b' } };
     await chat({ ...nothing, response_format: { type: 'text' }, messages: [{ ...HELLO[0], refusal: null }], cartridges: [] });
     await complete({ echo: false, best_of: 1, suffix: '', stop: null });
+    await complete({ n: 2, best_of: 2, max_tokens: 1 });
+  });
+
+  it('let null pass in every field that OpenAI’s clients have', async () => {
+    const fields = [
+      ...['audio', 'function_call', 'functions', 'modalities', 'moderation', 'parallel_tool_calls', 'prediction'],
+      ...['prompt_cache_key', 'prompt_cache_options', 'prompt_cache_retention', 'reasoning_effort', 'safety_identifier'],
+      ...['service_tier', 'store', 'tool_choice', 'tools', 'verbosity', 'web_search_options', 'stop', 'seed', 'stream'],
+      ...['frequency_penalty', 'presence_penalty', 'logit_bias', 'logprobs', 'top_logprobs', 'temperature', 'top_p', 'n'],
+      ...['metadata', 'user', 'response_format', 'stream_options', 'max_completion_tokens'],
+    ];
+    await chat({ ...Object.fromEntries(fields.map((field) => [field, null])), max_tokens: 1 });
+    const text = ['best_of', 'echo', 'suffix', 'logprobs', 'n', 'seed', 'stop', 'stream', 'stream_options', 'logit_bias', 'user'];
+    await complete({ ...Object.fromEntries(text.map((field) => [field, null])), max_tokens: 1 });
+  });
+
+  it('let the message pass that openai-python makes of an answer', async () => {
+    const dumped = { refusal: null, role: 'assistant', annotations: null, audio: null, function_call: null, tool_calls: null };
+    const { choices } = await chat({});
+    const { content } = choices[0]!.message;
+    await chat({ messages: [...HELLO, { content, ...dumped }, { ...HELLO[0], name: null }], max_tokens: 1 });
+  });
+
+  it('let a stream be plain that would be plain anyway', async () => {
+    const stream_options = { include_usage: true, include_obfuscation: false };
+    const response = await post(CHAT, { stream: true, stream_options, max_tokens: 1 });
+    expect([response.status, (await events(response)).length]).toEqual([200, expect.any(Number)]);
   });
 
   it('say that a prompt is too long', async () => {
