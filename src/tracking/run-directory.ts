@@ -34,7 +34,7 @@ export class RunDirectory implements RunTracker {
     const text = await readFile(path, 'utf8').catch(() => undefined);
     if (text === undefined) return;
     // Of a run that was killed the last line may be half there.
-    const kept = text.split('\n').filter((line) => (tryParse(line) as Metrics | undefined)?.step! <= step);
+    const kept = text.split('\n').filter((line) => ((tryParse(line) as Metrics | undefined)?.step ?? Number.NaN) <= step);
     await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(''));
   }
 

@@ -78,6 +78,7 @@ export function descriptors3(library: LibraryHandle): DescriptorApi {
         x,
         null,
       ),
+    nextImplementation: (descriptor) => c.dnnl_primitive_desc_next_impl(descriptor) === 0,
     appendSum: (postOps) => requireSuccess(c.dnnl_post_ops_append_sum(postOps, 1, 0, 0), 'dnnl_post_ops_append_sum'),
   };
 }
@@ -89,6 +90,9 @@ function bindDescriptors(library: LibraryHandle) {
       (descriptor: Out, count: number, dimensions: BigInt64Array, type: number, strides: BigInt64Array) => number
     >(
       'int dnnl_memory_desc_create_with_strides(_Out_ void **md, int ndims, const int64_t *dims, int type, const int64_t *strides)',
+    ),
+    dnnl_primitive_desc_next_impl: bind<(descriptor: DnnlPrimitiveDescriptor) => number>(
+      'int dnnl_primitive_desc_next_impl(void *pd)',
     ),
     dnnl_post_ops_append_sum: bind<(postOps: DnnlPostOps, scale: number, zeroPoint: number, type: number) => number>(
       'int dnnl_post_ops_append_sum(void *post_ops, float scale, int32_t zero_point, int type)',

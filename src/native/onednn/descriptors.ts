@@ -37,6 +37,8 @@ export interface DescriptorApi {
   swish(engine: DnnlEngine, x: DnnlMemoryDescriptor, propagation: number): DnnlPrimitiveDescriptor;
   swishBackward(engine: DnnlEngine, x: DnnlMemoryDescriptor, forward: DnnlPrimitiveDescriptor): DnnlPrimitiveDescriptor;
   multiply(engine: DnnlEngine, x: DnnlMemoryDescriptor): DnnlPrimitiveDescriptor;
+  /** Turns the descriptor of a product into that of the next implementation in oneDNN's order; false where there is none. */
+  nextImplementation(descriptor: DnnlPrimitiveDescriptor): boolean;
   /** Makes what follows add its result to what lies there. */
   appendSum(postOps: DnnlPostOps): void;
 }

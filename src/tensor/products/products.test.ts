@@ -252,6 +252,26 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     }
   });
 
+  test('scores of many keys, by the matrix unit where there is one', () => {
+    const attention = create();
+    const [queries, keys, scores] = [dense([16, 64], type), { dimensions: [64, 640], strides: [1, 64], type }, dense([16, 640])];
+    fillExactly(leftValues, 9, type);
+    fillExactly(rightValues, 10, type);
+    store(leftValues, a, type);
+    store(rightValues, b, type);
+    for (const accumulate of [false, true]) {
+      fill(cValues, 11);
+      const expected = multiplied(queries, keys, scores, accumulate);
+      attention.matmul(queries, keys, scores, accumulate)(a, b, c);
+      for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+    }
+    const square = dense([128, 128], type);
+    provider.matmul(square, square, dense([128, 128]));
+    const hasMatrixUnit = [...provider.implementations].some((name) => name.includes('amx'));
+    if (hasMatrixUnit) expect([...attention.implementations].filter((name) => name.includes('avx512_core_bf16'))).toEqual([]);
+    attention.dispose();
+  });
+
   test('softmax of rows', () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 1, max: 70 }), (rows, columns) => {
