@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { createProgram } from '../src/cli/program.js';
 import { CartridgesError, type ErrorCode } from '../src/core/errors.js';
 import { packageRoot } from '../src/core/package.js';
-import { defaultTokenCount, planSynthesis, planTraining } from '../src/pipeline/plan.js';
+import { DEFAULT_BATCH_TOKENS, defaultTokenCount, planSynthesis, planTraining, stepsOf } from '../src/pipeline/plan.js';
 import { describeSettings, resolveSettings } from '../src/pipeline/resolve-settings.js';
 
 /** The documentation must say what the code does: settings, errors, commands, examples and links are compared with it. */
@@ -44,7 +44,7 @@ test('docs/settings.md says what is chosen when nothing is set', () => {
     expect([tokens, Number(rows), Number(conversations)]).toEqual([tokens, ...planned]);
   }
   for (const [, tokens, steps] of tableAfter('docs/settings.md', 'supervised tokens')) {
-    expect([tokens, Number(steps)]).toEqual([tokens, planTraining(Number(tokens), settings, {}).steps]);
+    expect([tokens, Number(steps)]).toEqual([tokens, stepsOf(planTraining(Number(tokens), settings, {}), DEFAULT_BATCH_TOKENS)]);
   }
 });
 

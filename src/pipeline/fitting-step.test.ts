@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { normalRows } from '../cartridge/initializers/random-rows.js';
 import { formatBytes } from '../core/format-bytes.js';
 import type { ProgressEvent } from '../core/progress.js';
@@ -48,19 +48,34 @@ test.each<[string, StepChoice]>([
   expect(free.shape).toBe(large);
   const least = await create(choice, [small]);
   const { fileSize } = session.gguf;
-  const tight = await create(choice, [large, small], least.plan.bytes + fileSize);
+  // Rows of five layers, keys and values of two heads of 64 in f32: the best ones, and a checkpoint with two moments.
+  const kept = 4 * (16 * 5 * 2 * 2 * 64 * 4);
+  const beside = kept + fileSize;
+  const tight = await create(choice, [large, small], least.plan.bytes + beside);
   expect(tight.shape).toBe(small);
   expect(tight.plan).toEqual(least.plan);
   expect(tight.messages[0]).toContain('1 × 64 tokens in place of 4 × 256');
-  expect(tight.messages[1]).toContain(`memory planned ${formatBytes(least.plan.bytes + fileSize)}, activations kept: weights`);
+  expect(tight.messages[1]).toContain(`memory planned ${formatBytes(least.plan.bytes + beside)}, activations kept: weights`);
+  expect(tight.messages[1]).toContain(`best rows and checkpoint ${formatBytes(kept)}`);
   expect(tight.messages[1]).toContain(`libllama's copy of the model ${formatBytes(fileSize)}`);
   // With a byte less, keeping all activations would take one of the copy's.
-  const tighter = await create(choice, [small], least.plan.bytes + fileSize - 1);
+  const tighter = await create(choice, [small], least.plan.bytes + beside - 1);
   expect(tighter.plan.choice).toContain('recomputed');
   await expect(create(choice, [large, small], '20 MiB')).rejects.toMatchObject({
     code: 'OUT_OF_MEMORY',
     message: expect.stringContaining(`may be used, beside ${formatBytes(fileSize)} for libllama's copy of the model`),
   });
+});
+
+test('the student that is loaded already takes no room from the next step', async () => {
+  const available = vi.spyOn(process, 'availableMemory');
+  const first = await create(replica, [large]);
+  const free = session.gguf.fileSize + (first.plan.bytes * 1.1 + 1e6) / 0.75;
+  available.mockReturnValue(free - session.studentBytes);
+  expect((await create(replica, [large])).plan.choice).toBe('activations kept');
+  available.mockReturnValue(free - 2 * session.studentBytes);
+  await expect(create(replica, [large]).then(({ plan }) => plan.choice)).resolves.toContain('recomputed');
+  available.mockRestore();
 });
 
 test('weights alone that do not fit are refused before they are loaded', async () => {

@@ -21,6 +21,11 @@ export interface FittingStepOptions extends RunOptions {
   shapes: readonly [PackShape, ...PackShape[]];
 }
 
+export interface FittingStep {
+  step: TrainingStep;
+  shape: PackShape;
+}
+
 /** Of the memory that is free beside libllama's copy of the model; the rest is for JavaScript and other programs. */
 const FREE_SHARE = 0.75;
 
@@ -29,7 +34,7 @@ const FREE_SHARE = 0.75;
  * copy of the model. The step itself computes activations again before packs become smaller. Throws `OUT_OF_MEMORY` with the last
  * plan when none fits.
  */
-export async function createFittingStep(options: FittingStepOptions): Promise<{ step: TrainingStep; shape: PackShape }> {
+export async function createFittingStep(options: FittingStepOptions): Promise<FittingStep> {
   const { session, shapes, onProgress } = options;
   const copyBytes = session.languageModel.byteLength;
   const created = await createStep(options).catch((error) => {
@@ -37,11 +42,15 @@ export async function createFittingStep(options: FittingStepOptions): Promise<{ 
   });
   const report = (kind: 'note' | 'warning', message: string) => onProgress?.({ kind, stage: 'train', message });
   if (created.shape !== shapes[0]) report('warning', describeSmaller(shapes[0], created.shape));
-  report('note', `memory planned ${extendPlan(created.step.plan, { [COPY]: copyBytes }).description}`);
+  const beside = { [KEPT]: created.keptBytes, [COPY]: copyBytes };
+  report('note', `memory planned ${extendPlan(created.step.plan, beside).description}`);
   return created;
 }
 
 const COPY = "libllama's copy of the model";
+const KEPT = 'best rows and checkpoint';
+/** The best rows of a run, and those of a checkpoint with two moments while it is written. */
+const KEPT_COPIES = 4;
 
 /** What has no room says how much the copy takes of it: it is not among what was refused. */
 function besideCopy(error: unknown, copyBytes: number): unknown {
@@ -51,30 +60,34 @@ function besideCopy(error: unknown, copyBytes: number): unknown {
   return new CartridgesError('OUT_OF_MEMORY', `${message}, beside ${formatBytes(copyBytes)} for ${COPY}`, details);
 }
 
-async function createStep(options: FittingStepOptions): Promise<{ step: TrainingStep; shape: PackShape }> {
+async function createStep(options: FittingStepOptions): Promise<FittingStep & { keptBytes: number }> {
   const { session, settings, choice, shapes } = options;
   const memoryBytes = stepLimit(session, settings.training.memory);
   if (choice.step === 'replica') requireRoomForWeights(session, choice, memoryBytes);
   const student = await session.student(choice.step === 'graph' ? settings.training.weightType : choice.weights, options);
   const rows = await options.initialRows.compute(student, options);
+  const keptBytes = KEPT_COPIES * [...rows.keys, ...rows.values].reduce((sum, { byteLength }) => sum + byteLength, 0);
   const { frozenTokens: frozenCount, gradientClip } = settings.training;
   const loss: LossKind = settings.training.loss === 'entry-mean' ? 'entry-mean' : 'token-mean';
-  return firstThatFits(shapes, (shape: PackShape) => {
-    const stepOptions = { shape, ...rows, frozenCount, loss, gradientClip, memoryBytes };
+  const fitting = await firstThatFits(shapes, (shape: PackShape) => {
+    const stepOptions = { shape, ...rows, frozenCount, loss, gradientClip, memoryBytes: memoryBytes - keptBytes };
     return choice.step === 'graph'
       ? new GraphStep(student, stepOptions)
       : ReplicaStep.create(student, { ...stepOptions, ...choice });
   });
+  return { ...fitting, keptBytes };
 }
 
 /** What the step may take: the setting without libllama's copy, or a share of what is free where the student will lie. */
-function stepLimit({ backend, languageModel }: ModelSession, setting: Settings['training']['memory']): number {
+function stepLimit({ backend, languageModel, studentBytes }: ModelSession, setting: Settings['training']['memory']): number {
   if (setting !== undefined) return Math.max(0, parseBytes(setting)! - languageModel.byteLength);
   const { device } = backend;
+  // A student that is loaded is taken, or gives way to another: its memory is there for the step, whose plan counts it.
+  const free = (device.kind === 'cpu' ? process.availableMemory() : device.memoryFree) + studentBytes;
   // libllama's weights are mapped from their file: they count as free until they are used.
-  if (device.kind === 'cpu') return Math.max(0, process.availableMemory() - languageModel.byteLength) * FREE_SHARE;
+  if (device.kind === 'cpu') return Math.max(0, free - languageModel.byteLength) * FREE_SHARE;
   // Not every driver tells; a device refuses what it has no room for. The copy is there already.
-  return device.memoryFree > 0 ? device.memoryFree * FREE_SHARE : Number.POSITIVE_INFINITY;
+  return device.memoryFree > 0 ? free * FREE_SHARE : Number.POSITIVE_INFINITY;
 }
 
 /** Loading weights that do not fit would take minutes, or end the process. */

@@ -1,65 +1,94 @@
 import type { Pack } from '../training/pack.js';
 import type { TrainingStep } from '../training/training-step.js';
-import type { TrainingPlan } from './plan.js';
+import { stepsOf, type TrainingPlan } from './plan.js';
 
-/** How many updates are made, and how many packs one of them takes. */
+/** How many updates are made, how many packs one of them takes, and how often the result is validated. */
 export interface LoopPlan {
   steps: number;
   packsPerStep: number;
+  validations: number;
 }
+
+/** Validations of a run that has time for them. */
+const WANTED_VALIDATIONS = 10;
 
 /**
  * The loop that a plan asks for, with packs of so many supervised tokens. A step takes an even number of packs, so that two workers
- * share it; how many workers there are does not count, since another number must not train another cartridge.
+ * share it; how many workers there are does not count, since another number must not train another cartridge. Long conversations
+ * make steps larger than the plan asks for, and then fewer of them.
  */
-export function wantedLoop({ steps, batchTokens }: TrainingPlan, supervisedTokensOfPack: number): LoopPlan {
-  const pairs = Math.round(batchTokens / supervisedTokensOfPack / 2);
-  return { steps, packsPerStep: 2 * Math.max(1, pairs) };
+export function wantedLoop(plan: TrainingPlan, supervisedTokensOfPack: number): LoopPlan {
+  const pairs = Math.round(plan.batchTokens / supervisedTokensOfPack / 2);
+  const packsPerStep = 2 * Math.max(1, pairs);
+  return { steps: stepsOf(plan, packsPerStep * supervisedTokensOfPack), packsPerStep, validations: WANTED_VALIDATIONS };
 }
 
 /** Steps below which smaller ones are better: a cartridge needs many updates more than it needs exact ones. */
 const ENOUGH_STEPS = 100;
-/** Of the time that is left; the rest is for validation and for the machine being slower later. */
-const USABLE_SHARE = 0.85;
+/** Of the time that is left; the rest is for the machine being slower later. */
+const USABLE_SHARE = 0.9;
+/** Of the usable time, what validation may take; once is the least. */
+const VALIDATION_SHARE = 0.1;
 /** A smaller step must take at most this share of the time of a larger one: else it only leaves workers idle. */
 const WORTHWHILE_SHARE = 0.75;
 
-/**
- * The loop that fits into so many milliseconds: the schedule must know how many steps there will be. Where time is short, steps
- * become smaller before they become few. `measure` gives the milliseconds of a step of so many packs.
- */
-export async function affordableLoop(
-  wanted: LoopPlan,
-  millisecondsLeft: () => number,
-  measure: (packsPerStep: number) => Promise<number>,
-): Promise<LoopPlan> {
-  const milliseconds = await measure(wanted.packsPerStep);
-  const stepsIn = (each: number) => Math.floor((millisecondsLeft() * USABLE_SHARE) / each);
-  const affordable = stepsIn(milliseconds);
-  const fewerPacks = Math.max(1, Math.floor((affordable * wanted.packsPerStep) / ENOUGH_STEPS));
-  if (fewerPacks < wanted.packsPerStep && affordable < wanted.steps) {
-    const smaller = await measure(fewerPacks);
-    if (smaller <= milliseconds * WORTHWHILE_SHARE) {
-      const sameData = Math.round((wanted.steps * wanted.packsPerStep) / fewerPacks);
-      return { packsPerStep: fewerPacks, steps: atLeastOne(Math.min(sameData, stepsIn(smaller))) };
-    }
-  }
-  return { packsPerStep: wanted.packsPerStep, steps: atLeastOne(Math.min(wanted.steps, stepsIn(milliseconds))) };
+/** What a machine was measured to take, in milliseconds. */
+export interface LoopSpeed {
+  /** A step of so many packs. */
+  stepOf(packsPerStep: number): Promise<number>;
+  validation: number;
 }
 
-function atLeastOne(steps: number): number {
-  return Math.max(1, steps);
+/**
+ * The loop that fits into so many milliseconds, validations included: the schedule must know how many steps there will be. Where
+ * time is short, steps become smaller before they become few.
+ */
+export async function affordableLoop(wanted: LoopPlan, millisecondsLeft: () => number, speed: LoopSpeed): Promise<LoopPlan> {
+  const milliseconds = await speed.stepOf(wanted.packsPerStep);
+  const affordable = affordableSteps(millisecondsLeft(), milliseconds, speed.validation);
+  const fewerPacks = Math.max(1, Math.floor((affordable.steps * wanted.packsPerStep) / ENOUGH_STEPS));
+  if (fewerPacks < wanted.packsPerStep && affordable.steps < wanted.steps) {
+    const smaller = await speed.stepOf(fewerPacks);
+    if (smaller <= milliseconds * WORTHWHILE_SHARE) {
+      const sameData = Math.round((wanted.steps * wanted.packsPerStep) / fewerPacks);
+      return { packsPerStep: fewerPacks, ...atMost(sameData, affordableSteps(millisecondsLeft(), smaller, speed.validation)) };
+    }
+  }
+  return { packsPerStep: wanted.packsPerStep, ...atMost(wanted.steps, affordable) };
+}
+
+/** Steps of so many milliseconds, and validations between them and at their end. */
+function affordableSteps(millisecondsLeft: number, step: number, validation: number): Pick<LoopPlan, 'steps' | 'validations'> {
+  const usable = millisecondsLeft * USABLE_SHARE;
+  const affordable = validation > 0 ? Math.floor((usable * VALIDATION_SHARE) / validation) : WANTED_VALIDATIONS;
+  const validations = Math.min(WANTED_VALIDATIONS, Math.max(1, affordable));
+  return { steps: Math.floor((usable - validations * validation) / step), validations };
+}
+
+function atMost(wantedSteps: number, { steps, validations }: Pick<LoopPlan, 'steps' | 'validations'>) {
+  return { steps: Math.max(1, Math.min(wantedSteps, steps)), validations };
 }
 
 /** What is measured again when it takes less: the first call of a step makes it warm. */
 const LONG_MILLISECONDS = 1_000;
 
 /** Milliseconds of a step for these packs, without the update; it leaves no trace in the step. */
-export async function timePacks(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
-  const time = async () => {
-    const before = performance.now();
+export function timePacks(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
+  return timeTwice(async () => {
     await step.accumulate(packs);
     await step.restore(await step.state());
+  });
+}
+
+/** Milliseconds of a validation on these packs. */
+export function timeValidation(step: TrainingStep, packs: readonly Pack[]): Promise<number> {
+  return timeTwice(() => step.evaluate(packs));
+}
+
+async function timeTwice(work: () => Promise<unknown>): Promise<number> {
+  const time = async () => {
+    const before = performance.now();
+    await work();
     return performance.now() - before;
   };
   const first = await time();

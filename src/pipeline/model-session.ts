@@ -140,6 +140,11 @@ export class ModelSession {
     return this.#student;
   }
 
+  /** Bytes of the student that is loaded, on its device. */
+  get studentBytes(): number {
+    return this.#student?.byteLength ?? 0;
+  }
+
   async dispose(): Promise<void> {
     await this.#student?.dispose();
     this.#backend?.dispose();

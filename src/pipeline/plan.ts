@@ -85,30 +85,42 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
 }
 
 /** Supervised tokens of an update where nothing else is said. */
-const DEFAULT_BATCH_TOKENS = 1_024;
+export const DEFAULT_BATCH_TOKENS = 1_024;
 /** Times that the supervised tokens of the dataset are seen. */
 const DEFAULT_PASSES = 3;
-/** Supervised tokens that are seen at least: a small dataset is seen more often. */
 const MIN_SEEN_TOKENS = 100_000;
 const MAX_STEPS = 20_000;
 
 export interface TrainingPlan {
-  /** Supervised tokens that one update shall see. */
+  /** Supervised tokens that one update shall see, as nearly as whole packs allow. */
   batchTokens: number;
-  steps: number;
-  learningRate: number;
+  /** That all updates together shall see. */
+  seenTokens: number;
+  /** Where the settings say how many; else they follow from the tokens of an update. */
+  steps: number | undefined;
+  /** Where the settings or the model's folder say it; else it follows from the tokens of an update. */
+  learningRate: number | undefined;
 }
 
-/** Updates and learning rate, settings first, then the model's recommendations, then the size of the dataset. */
+/** Size and number of updates, settings first, then the model's recommendations, then the size of the dataset. */
 export function planTraining(supervisedTokens: number, settings: Settings, recommended: ModelRecommendations): TrainingPlan {
   const { training } = settings;
-  const batchTokens = training.batchTokens ?? recommended.batchTokens ?? DEFAULT_BATCH_TOKENS;
-  const seenTokens = Math.max(DEFAULT_PASSES * supervisedTokens, MIN_SEEN_TOKENS);
   return {
-    batchTokens,
-    steps: training.steps ?? Math.min(MAX_STEPS, Math.ceil(seenTokens / batchTokens)),
-    learningRate: training.learningRate ?? recommended.learningRate ?? defaultLearningRate(batchTokens),
+    batchTokens: training.batchTokens ?? recommended.batchTokens ?? DEFAULT_BATCH_TOKENS,
+    seenTokens: Math.max(DEFAULT_PASSES * supervisedTokens, leastSeenTokens(recommended)),
+    steps: training.steps,
+    learningRate: training.learningRate ?? recommended.learningRate,
   };
+}
+
+/** Supervised tokens that training sees at least: a small dataset is seen more often. */
+export function leastSeenTokens({ minSeenTokens = MIN_SEEN_TOKENS }: ModelRecommendations): number {
+  return minSeenTokens;
+}
+
+/** Updates of so many supervised tokens each. */
+export function stepsOf({ steps, seenTokens }: TrainingPlan, tokensPerStep: number): number {
+  return steps ?? Math.min(MAX_STEPS, Math.ceil(seenTokens / tokensPerStep));
 }
 
 /** What a build was measured to cost. */
@@ -118,6 +130,8 @@ export interface BuildSpeed {
   tokensPerConversation: number;
   /** Of training, for each supervised token that is seen; undefined where it could not be measured. */
   secondsPerToken: number | undefined;
+  /** Supervised tokens that training sees at least. */
+  leastSeenTokens: number;
 }
 
 /** Of the time, what self-study may take at least, though training is cut short by it. */
@@ -127,13 +141,13 @@ const PLANNED_SHARE = 0.9;
 
 /** The most conversations, up to `wanted`, that can be made in so many seconds together with the training on them. */
 export function affordableConversations(seconds: number, wanted: number, speed: BuildSpeed): number {
-  const { secondsPerConversation, tokensPerConversation, secondsPerToken } = speed;
+  const { secondsPerConversation, tokensPerConversation, secondsPerToken, leastSeenTokens: leastSeen } = speed;
   const least = (seconds * LEAST_SYNTHESIS_SHARE) / secondsPerConversation;
   if (secondsPerToken === undefined) return Math.min(wanted, Math.floor(least));
   const planned = seconds * PLANNED_SHARE;
   const withPasses = planned / (secondsPerConversation + DEFAULT_PASSES * tokensPerConversation * secondsPerToken);
   // A small dataset is seen more often, so its training takes as long as that of a larger one.
-  const beyondLeastTraining = (planned - MIN_SEEN_TOKENS * secondsPerToken) / secondsPerConversation;
+  const beyondLeastTraining = (planned - leastSeen * secondsPerToken) / secondsPerConversation;
   return Math.min(wanted, Math.floor(Math.max(least, Math.min(withPasses, beyondLeastTraining))));
 }
 
@@ -142,24 +156,31 @@ export function affordableConversations(seconds: number, wanted: number, speed: 
  * leaves. Training makes fewer steps where it is slower too.
  */
 export function synthesisShare(seconds: number, conversations: number, speed: BuildSpeed): number {
-  const { tokensPerConversation, secondsPerToken } = speed;
+  const { tokensPerConversation, secondsPerToken, leastSeenTokens: leastSeen } = speed;
   if (secondsPerToken === undefined) return LEAST_SYNTHESIS_SHARE;
-  const seenTokens = Math.max(DEFAULT_PASSES * conversations * tokensPerConversation, MIN_SEEN_TOKENS);
+  const seenTokens = Math.max(DEFAULT_PASSES * conversations * tokensPerConversation, leastSeen);
   return Math.max(LEAST_SYNTHESIS_SHARE, 1 - (seenTokens * secondsPerToken) / seconds);
 }
 
-/** Everything that the train loop wants to know, from a plan and the number of packs that one update takes. */
-export function trainSettings(plan: TrainingPlan, packsPerStep: number, settings: Settings): TrainSettings {
-  const { training, seed } = settings;
+/** A validation after fewer steps would tell little that is new. */
+const LEAST_STEPS_BETWEEN_VALIDATIONS = 10;
+
+/** Everything that the train loop wants to know, from a plan, the loop that was made of it and the tokens of one update. */
+export function trainSettings(
+  { learningRate }: Pick<TrainingPlan, 'learningRate'>,
+  { steps, packsPerStep, validations }: { steps: number; packsPerStep: number; validations: number },
+  tokensPerStep: number,
+  { training, seed }: Settings,
+): TrainSettings {
   return {
     seed,
-    steps: plan.steps,
-    learningRate: plan.learningRate,
-    warmupSteps: training.warmupSteps ?? Math.min(20, Math.ceil(plan.steps / 20)),
+    steps,
+    learningRate: learningRate ?? defaultLearningRate(tokensPerStep),
+    warmupSteps: training.warmupSteps ?? Math.min(20, Math.ceil(steps / 20)),
     decay: training.decay,
     finalShare: 0.05,
     packsPerStep,
-    validateEverySteps: Math.max(10, Math.ceil(plan.steps / 10)),
+    validateEverySteps: Math.max(LEAST_STEPS_BETWEEN_VALIDATIONS, Math.ceil(steps / validations)),
     checkpointEverySteps: training.checkpointEverySteps,
   };
 }

@@ -121,6 +121,27 @@ describe('a run that is continued', () => {
   });
 });
 
+test('a run of the graph step is not continued with another number of threads, which adds up gradients otherwise', async () => {
+  const two = await ModelSession.open({ model: 'pocket', device: 'cpu', threads: 2 });
+  await stopped();
+  await expect(run({ resume: true, session: two })).rejects.toMatchObject({
+    code: 'SETTINGS_CHANGED',
+    message: expect.stringContaining('another lanes'),
+  });
+  await two.dispose();
+});
+
+test('conversations are cut where the context ends behind the rows of the cartridge', async () => {
+  const long = await writeDataset('long', 40);
+  const shapes: unknown[] = [];
+  const onProgress = (event: ProgressEvent) => event.kind === 'start' && shapes.push(event.message);
+  const training = { ...TRAINING, tokens: 1792, initializer: 'random', steps: 1 } as const;
+  const settings = resolveSettings({ training });
+  await trainCartridge({ session, corpus, settings, dataset: long, folder: join(folder, 'run'), onProgress });
+  // The pocket model reads 2,048 tokens.
+  expect(shapes).toContainEqual(expect.stringMatching(/^1792 rows, 1 steps of \d+ packs of \d × 256 tokens/));
+});
+
 const REPLICA = { step: 'replica', products: 'ggml' } as const;
 
 test('the plan does not depend on the number of workers, and the result but for rounding', async () => {

@@ -13,14 +13,14 @@ import { makeExamples, type TrainingExample } from '../training/examples.js';
 import { fillPack } from '../training/fill-pack.js';
 import type { PackShape } from '../training/pack.js';
 import { dealIntoPacks, filledShare, type PackContents } from '../training/pack-contents.js';
-import { packShapes } from '../training/packing.js';
+import { packExamples, packShapes } from '../training/packing.js';
 import { type TrainResult, type TrainSettings, train } from '../training/train.js';
 import type { TrainingStep } from '../training/training-step.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { createFittingStep, describeShape } from './fitting-step.js';
 import { type InitialRows, prepareInitialRows } from './initial-rows.js';
 import { KeptPlanFile } from './kept-plan.js';
-import { affordableLoop, type LoopPlan, timePacks, wantedLoop } from './loop-plan.js';
+import { affordableLoop, type LoopPlan, timePacks, timeValidation, wantedLoop } from './loop-plan.js';
 import type { ModelSession } from './model-session.js';
 import { planTokenCount, planTraining, type TrainingPlan, trainSettings } from './plan.js';
 import type { Settings } from './settings.js';
@@ -79,13 +79,15 @@ export async function trainCartridge(options: TrainCartridgeOptions): Promise<Tr
   const { step, shape } = await createFittingStep({ ...options, ...loaded, shapes, choice });
   try {
     const data = { ...loaded, shape, dealt: dealIntoPacks(loaded.training, shape, new Random(settings.seed)) };
-    const { steps, packsPerStep } = kept ?? (await planLoop(options, data, step, started));
-    if (!kept) await planFile.write({ steps, packsPerStep, shape });
-    const loop = trainSettings({ ...data.plan, steps }, packsPerStep, settings);
-    const plan = { loop, computation: describeComputation(choice, session, settings) };
+    const time = options.maxSeconds === undefined ? undefined : await timeOf(step, data, started + options.maxSeconds * 1000);
+    const planned = kept ?? (await planLoop(data, step, time));
+    if (!kept) await planFile.write({ ...planned, shape });
+    const loop = trainSettings(data.plan, planned, planned.packsPerStep * supervisedTokensOfPack(data), settings);
+    const plan = { loop, computation: describeComputation(choice, step, session, settings) };
     const identity = { ...describeRun(options, data), loop, shape, ...plan.computation };
     const checkpoints = new CheckpointFile(checkpointPath, identity);
-    const result = await runLoop(options, data, step, plan, started, checkpoints);
+    const deadline = time && time.endsAt - time.validationMilliseconds;
+    const result = await runLoop(options, data, step, { ...plan, ...(deadline && { deadline }) }, started, checkpoints);
     const { training, validation, supervisedTokens } = data;
     const conversations = training.length + validation.length;
     const cartridge = toCartridge(options, data, plan, result);
@@ -140,7 +142,7 @@ async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
   const tokenCount = planTokenCount(corpus.tokens, settings, session.config.contextLength, session.framing.systemFrameTokens);
   const initialRows = await prepareInitialRows(session, corpus.text, settings, tokenCount);
   const dataset = await openDataset(options.dataset, signal);
-  const { training, validation } = splitExamples(await loadConversations(dataset, signal), options);
+  const { training, validation } = splitExamples(await loadConversations(dataset, signal), tokenCount, options);
   const supervisedTokens = training.reduce((sum, example) => sum + example.rows.length, 0);
   return {
     tokenCount,
@@ -154,16 +156,27 @@ async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
   };
 }
 
-async function planLoop(
-  { maxSeconds }: TrainCartridgeOptions,
-  data: TrainingData,
-  step: TrainingStep,
-  started: number,
-): Promise<LoopPlan> {
+/** The end of the time, as `performance.now` gives it, and what of it the last validation needs. */
+interface TrainingTime {
+  endsAt: number;
+  validationMilliseconds: number;
+}
+
+async function timeOf(step: TrainingStep, { validation, shape }: TrainingData, endsAt: number): Promise<TrainingTime> {
+  const packs = packExamples(validation, shape);
+  // As many as tell what all take.
+  const timed = packs.slice(0, 2 * step.lanes);
+  if (timed.length === 0) return { endsAt, validationMilliseconds: 0 };
+  return { endsAt, validationMilliseconds: ((await timeValidation(step, timed)) * packs.length) / timed.length };
+}
+
+async function planLoop(data: TrainingData, step: TrainingStep, time: TrainingTime | undefined): Promise<LoopPlan> {
   const wanted = wantedLoop(data.plan, supervisedTokensOfPack(data));
-  if (maxSeconds === undefined) return wanted;
-  const millisecondsLeft = () => started + maxSeconds * 1000 - performance.now();
-  return affordableLoop(wanted, millisecondsLeft, (packsPerStep) => measureStep(step, data, packsPerStep));
+  if (time === undefined) return wanted;
+  return affordableLoop(wanted, () => time.endsAt - performance.now(), {
+    stepOf: (packsPerStep) => measureStep(step, data, packsPerStep),
+    validation: time.validationMilliseconds,
+  });
 }
 
 function supervisedTokensOfPack({ supervisedTokens, dealt }: TrainingData): number {
@@ -182,11 +195,11 @@ async function runLoop(
   options: TrainCartridgeOptions,
   data: TrainingData,
   step: TrainingStep,
-  { loop, computation }: RunPlan,
+  { loop, computation, deadline }: RunPlan & { deadline?: number },
   started: number,
   checkpoints: CheckpointFile,
 ): Promise<TrainResult> {
-  const { settings, folder, maxSeconds, onProgress } = options;
+  const { settings, folder, onProgress } = options;
   const { training, validation, shape, tokenCount } = data;
   const fill = filledShare(data.dealt, shape);
   if (!options.resume && existsSync(checkpoints.path)) {
@@ -198,8 +211,7 @@ async function runLoop(
   const packs = `${loop.packsPerStep} packs of ${describeShape(shape)}, ${(fill * 100).toFixed(0)} % filled`;
   const message = `${tokenCount} rows, ${loop.steps} steps of ${packs}`;
   onProgress?.({ kind: 'start', stage: 'train', message, total: loop.steps });
-  const deadline = maxSeconds === undefined ? {} : { deadline: started + maxSeconds * 1000 };
-  const input = { step, shape, training, validation, settings: loop, checkpoints, tracker, ...deadline };
+  const input = { step, shape, training, validation, settings: loop, checkpoints, tracker, ...(deadline && { deadline }) };
   const result = await train(input, options).catch(async (error) => {
     // Why the run ended says more than what its metrics may have run into.
     await tracker.close().catch(() => undefined);
@@ -228,10 +240,11 @@ function describeRun({ session, settings }: TrainCartridgeOptions, data: LoadedD
 /** How the steps of a run are computed: what another rounding would come from. */
 interface Computation {
   step: StepChoice['step'];
+  /** Packs side by side: their gradients are added up in that order. */
+  lanes: number;
   weights: string;
   /** With the release, where it is not that of the engine. */
   products?: string;
-  workers?: number;
 }
 
 interface RunPlan {
@@ -239,13 +252,17 @@ interface RunPlan {
   computation: Computation;
 }
 
-function describeComputation(choice: StepChoice, session: ModelSession, { training }: Settings): Computation {
-  const { weightType } = training;
+function describeComputation(
+  choice: StepChoice,
+  { lanes }: TrainingStep,
+  { profile }: ModelSession,
+  { training: { weightType } }: Settings,
+): Computation {
   if (choice.step === 'graph')
-    return { step: 'graph', weights: weightType === 'auto' ? session.profile!.chosen.name : weightType };
-  const { products, productsVersion, workers, weightType: weights } = choice;
+    return { step: 'graph', lanes, weights: weightType === 'auto' ? profile!.chosen.name : weightType };
+  const { products, productsVersion, weightType: weights } = choice;
   const library = productsVersion === undefined ? products.provider : `${products.provider} ${productsVersion}`;
-  return { step: 'replica', weights, products: library, workers };
+  return { step: 'replica', lanes, weights, products: library };
 }
 
 function toCartridge(options: TrainCartridgeOptions, data: TrainingData, plan: RunPlan, result: TrainResult): Cartridge {
@@ -271,11 +288,12 @@ function toCartridge(options: TrainCartridgeOptions, data: TrainingData, plan: R
   };
 }
 
-function splitExamples(conversations: Conversation[], { session, settings, onProgress }: TrainingSource) {
+function splitExamples(conversations: Conversation[], tokenCount: number, { session, settings, onProgress }: TrainingSource) {
   const { config, framing } = session;
   const { examples, unsupervised, cut } = makeExamples(conversations, framing, {
     targets: settings.training.loss === 'next-token' ? 'next-token' : 'distillation',
-    maxTokens: Math.min(MAX_CONVERSATION_TOKENS, config.contextLength),
+    // They stand behind the cartridge's rows.
+    maxTokens: Math.min(MAX_CONVERSATION_TOKENS, config.contextLength - tokenCount),
     vocabularySize: config.vocabularySize,
   });
   if (unsupervised + cut > 0) {

@@ -24,7 +24,7 @@ export class Backend {
   readonly handle: GgmlBackend;
   readonly bufferType: GgmlBufferType;
   readonly #cpu: GgmlBackend | undefined;
-  readonly #lanes: GgmlBackend[] = [];
+  readonly #lanes = new Set<GgmlBackend>();
 
   constructor(options: BackendOptions = {}) {
     this.engine = loadEngine();
@@ -46,8 +46,13 @@ export class Backend {
     const count = Math.min(limit, this.threads);
     const threadsPerLane = Math.floor(this.threads / count);
     const lanes = Array.from({ length: count }, () => createBackend(this.engine, this.device, threadsPerLane));
-    this.#lanes.push(...lanes);
+    for (const lane of lanes) this.#lanes.add(lane);
     return lanes;
+  }
+
+  /** Frees backends of {@link createLanes}, once nothing computes on them. */
+  freeLanes(lanes: readonly GgmlBackend[]): void {
+    for (const lane of lanes) if (this.#lanes.delete(lane)) this.engine.ggml.ggml_backend_free(lane);
   }
 
   /** A scheduler that sends what the device cannot do to the CPU; undefined on the CPU, which can do everything. */
@@ -72,7 +77,7 @@ export class Backend {
   }
 
   dispose(): void {
-    for (const lane of this.#lanes) this.engine.ggml.ggml_backend_free(lane);
+    this.freeLanes([...this.#lanes]);
     this.engine.ggml.ggml_backend_free(this.handle);
     if (this.#cpu) this.engine.ggml.ggml_backend_free(this.#cpu);
   }

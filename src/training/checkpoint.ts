@@ -22,7 +22,13 @@ export interface Checkpoint {
   position: DataPosition;
   stepsDone: number;
   supervisedTokens: number;
-  best: { state: TrainingState; stepsDone: number; validationKl: number } | undefined;
+  best: BestRows | undefined;
+}
+
+/** The rows with the lowest validation divergence so far; their moments serve nobody. */
+export interface BestRows extends Pick<TrainingState, 'keys' | 'values'> {
+  stepsDone: number;
+  validationKl: number;
 }
 
 /** Where checkpoints of one run go. */
@@ -31,7 +37,7 @@ export interface CheckpointStore {
   write(checkpoint: Checkpoint): Promise<void>;
 }
 
-const FORMAT = 'cartridges-checkpoint-1';
+const FORMAT = 'cartridges-checkpoint-2';
 
 /**
  * One checkpoint in a safetensors file, replaced atomically: a reader finds the last whole one. `identity` is everything that
@@ -47,14 +53,14 @@ export class CheckpointFile implements CheckpointStore {
   }
 
   async write(checkpoint: Checkpoint): Promise<void> {
-    const tensors: SafetensorsTensor[] = stateTensors('now', checkpoint.state);
-    if (checkpoint.best) tensors.push(...stateTensors('best', checkpoint.best.state));
     const { best, state, ...rest } = checkpoint;
+    const tensors = toTensors('now', arraysOf(state));
+    if (best) tensors.push(...toTensors('best', rowsOf(best)));
     const progress = {
       ...rest,
       layers: state.keys.length,
       adamStep: state.adam.step,
-      ...(best && { best: { stepsDone: best.stepsDone, validationKl: best.validationKl, adamStep: best.state.adam.step } }),
+      ...(best && { best: { stepsDone: best.stepsDone, validationKl: best.validationKl } }),
     };
     await writeSafetensors(this.path, tensors, 'f32', {
       format: FORMAT,
@@ -74,12 +80,13 @@ export class CheckpointFile implements CheckpointStore {
         position,
         stepsDone,
         supervisedTokens,
-        state: await readState(file, 'now', layers, adamStep),
+        state: await readState(file, layers, adamStep),
         best: best && {
           stepsDone: best.stepsDone,
           // JSON has no NaN: a run without validation writes null.
           validationKl: best.validationKl ?? Number.NaN,
-          state: await readState(file, 'best', layers, best.adamStep),
+          keys: await readArrays(file, 'best.keys', layers),
+          values: await readArrays(file, 'best.values', layers),
         },
       };
     } finally {
@@ -115,18 +122,22 @@ export function settingsChanged(names: readonly string[]): CartridgesError {
   });
 }
 
-/** Arrays of a state in the order in which they are stored. */
-function arraysOf(state: TrainingState): { name: string; arrays: Float32Array[] }[] {
+type NamedArrays = readonly { name: string; arrays: readonly Float32Array[] }[];
+
+function rowsOf({ keys, values }: Pick<TrainingState, 'keys' | 'values'>): NamedArrays {
   return [
-    { name: 'keys', arrays: state.keys },
-    { name: 'values', arrays: state.values },
-    { name: 'first', arrays: state.adam.first },
-    { name: 'second', arrays: state.adam.second },
+    { name: 'keys', arrays: keys },
+    { name: 'values', arrays: values },
   ];
 }
 
-function stateTensors(prefix: string, state: TrainingState): SafetensorsTensor[] {
-  return arraysOf(state).flatMap(({ name, arrays }) =>
+/** Arrays of a state in the order in which they are stored. */
+function arraysOf(state: TrainingState): NamedArrays {
+  return [...rowsOf(state), { name: 'first', arrays: state.adam.first }, { name: 'second', arrays: state.adam.second }];
+}
+
+function toTensors(prefix: string, named: NamedArrays): SafetensorsTensor[] {
+  return named.flatMap(({ name, arrays }) =>
     arrays.map((array, index) => ({
       name: `${prefix}.${name}.${index}`,
       shape: [array.length],
@@ -135,15 +146,20 @@ function stateTensors(prefix: string, state: TrainingState): SafetensorsTensor[]
   );
 }
 
-async function readState(file: SafetensorsFile, prefix: string, layers: number, adamStep: number): Promise<TrainingState> {
-  const read = async (name: string, count: number) => {
-    const arrays: Float32Array[] = [];
-    for (let index = 0; index < count; index++) arrays.push(await file.readFloats(`${prefix}.${name}.${index}`));
-    return arrays;
-  };
+async function readState(file: SafetensorsFile, layers: number, adamStep: number): Promise<TrainingState> {
   return {
-    keys: await read('keys', layers),
-    values: await read('values', layers),
-    adam: { step: adamStep, first: await read('first', layers * 2), second: await read('second', layers * 2) },
+    keys: await readArrays(file, 'now.keys', layers),
+    values: await readArrays(file, 'now.values', layers),
+    adam: {
+      step: adamStep,
+      first: await readArrays(file, 'now.first', layers * 2),
+      second: await readArrays(file, 'now.second', layers * 2),
+    },
   };
+}
+
+async function readArrays(file: SafetensorsFile, name: string, count: number): Promise<Float32Array[]> {
+  const arrays: Float32Array[] = [];
+  for (let index = 0; index < count; index++) arrays.push(await file.readFloats(`${name}.${index}`));
+  return arrays;
 }

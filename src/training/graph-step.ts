@@ -29,6 +29,7 @@ export class GraphStep implements TrainingStep {
   readonly #frozenValues: number;
   readonly #loss: LossKind;
   readonly #gradientClip: number;
+  readonly #backends: readonly GgmlBackend[];
   readonly #lanes: readonly GraphLane[];
   readonly #adam: Adam;
   #rows: Float32Array[];
@@ -46,12 +47,17 @@ export class GraphStep implements TrainingStep {
     this.#rows = [...options.keys, ...options.values].map((rows) => rows.slice());
     this.#adam = new Adam(this.#rows, this.#frozenValues, options.adam ?? DEFAULT_ADAM);
     const { shape, logitChunkBytes = LOGIT_CHUNK_BYTES, memoryBytes = Number.POSITIVE_INFINITY } = options;
-    const backends = model.backend.createLanes(Math.min(MAX_LANES, options.lanes ?? MAX_LANES));
+    this.#backends = model.backend.createLanes(Math.min(MAX_LANES, options.lanes ?? MAX_LANES));
     const create = (recomputedLayers: number) => {
-      const lanes = createLanes(model, backends, { shape, tokenCount, logitChunkBytes, recomputedLayers });
+      const lanes = createLanes(model, this.#backends, { shape, tokenCount, logitChunkBytes, recomputedLayers });
       return { lanes, plan: this.#planMemory(lanes, recomputedLayers) };
     };
-    ({ lanes: this.#lanes, plan: this.plan } = createFittingLanes(model.config.layers, memoryBytes, create));
+    try {
+      ({ lanes: this.#lanes, plan: this.plan } = createFittingLanes(model.config.layers, memoryBytes, create));
+    } catch (error) {
+      model.backend.freeLanes(this.#backends);
+      throw error;
+    }
   }
 
   get lanes(): number {
@@ -101,6 +107,7 @@ export class GraphStep implements TrainingStep {
 
   dispose(): void {
     for (const lane of this.#lanes) lane.dispose();
+    this.#model.backend.freeLanes(this.#backends);
   }
 
   /** Losses are added in the order of the packs. */

@@ -6,6 +6,7 @@ import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { GOLDEN_FOLDER } from '../../test/support/golden.js';
 import { normalRows } from '../cartridge/initializers/random-rows.js';
+import { throwIfAborted } from '../core/errors.js';
 import type { ProgressEvent } from '../core/progress.js';
 import { Random } from '../core/random.js';
 import { EXACT_WEIGHTS, FrozenModel } from '../models/frozen-model.js';
@@ -126,6 +127,19 @@ test.each([
   run.step.dispose();
 });
 
+test('a validation is stopped too', async () => {
+  const controller = new AbortController();
+  const run = newRun({ checkpoints: checkpoints() });
+  run.step.evaluate = async (_packs, signal) => {
+    controller.abort();
+    throwIfAborted(signal);
+    return { lossSum: 1, klSum: 1, normalizer: 1 };
+  };
+  await expect(train(run, { signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+  expect((await checkpoints().read())?.stepsDone).toBe(3);
+  run.step.dispose();
+});
+
 test.each([
   ['between two steps', (run: TrainInput, stop: () => void) => stopAfter(run, 5, stop)],
   ['in the middle of a step', (run: TrainInput, stop: () => void) => stopWithin(run, 6, stop)],
@@ -235,7 +249,7 @@ test.each(FAULTS)(
     const kept = await checkpoints().read();
     expect(kept).toMatchObject({ stepsDone: 4, best: { stepsDone: 3 } });
     expect(kept!.best!.validationKl).toBeGreaterThan(0);
-    for (const rows of [...kept!.state.keys, ...kept!.best!.state.values]) expect(rows.every(Number.isFinite)).toBe(true);
+    for (const rows of [...kept!.state.keys, ...kept!.best!.values]) expect(rows.every(Number.isFinite)).toBe(true);
     run.step.dispose();
   },
 );

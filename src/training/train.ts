@@ -1,9 +1,11 @@
+import { setImmediate } from 'node:timers/promises';
 import { CartridgesError, throwIfAborted } from '../core/errors.js';
 import type { ProgressListener, RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
 import { inSlices } from '../core/slices.js';
 import type { RunTracker } from '../tracking/run-tracker.js';
-import { type Checkpoint, type CheckpointStore, type DataPosition, startOfData } from './checkpoint.js';
+import { type BestRows, type CheckpointStore, type DataPosition, startOfData } from './checkpoint.js';
+import { PACKS_OF_SLICE } from './deal.js';
 import type { TrainingExample } from './examples.js';
 import { fillPack } from './fill-pack.js';
 import { type Pack, type PackShape, usedTokens } from './pack.js';
@@ -35,8 +37,8 @@ export interface TrainInput {
 }
 
 export interface TrainResult {
-  /** Rows and moments of the update with the lowest validation divergence. */
-  best: TrainingState;
+  /** Rows of the update with the lowest validation divergence. */
+  best: Pick<TrainingState, 'keys' | 'values'>;
   bestStep: number;
   /** KL divergence from the teacher in nats a supervised token; NaN without validation examples. */
   validationKl: number;
@@ -67,13 +69,13 @@ export async function train(input: TrainInput, options: RunOptions = {}): Promis
       }
       await run.update(options.signal);
     }
+    return await run.finish(stoppedBy, options.signal);
   } catch (error) {
     // Often in the middle of an update: that one is forgotten, and those before it are kept. After any other failure the rows
     // may be half updated.
     if (CartridgesError.is(error) && error.code === 'CANCELLED') await run.checkpoint();
     throw error;
   }
-  return run.finish(stoppedBy);
 }
 
 class TrainingRun {
@@ -84,7 +86,7 @@ class TrainingRun {
   #position: DataPosition = startOfData();
   /** The packs of the next update, laid out while the one before it computed. */
   #prepared: NextPacks | undefined;
-  #best: Checkpoint['best'];
+  #best: BestRows | undefined;
   /** Steps that were done at the last validation. */
   #validatedAt: number | undefined;
   #stepsDone = 0;
@@ -118,10 +120,11 @@ class TrainingRun {
   async update(signal: AbortSignal | undefined): Promise<void> {
     const { step, settings } = this.#input;
     const started = performance.now();
-    const { packs, next } = this.#prepared ?? this.#nextPacks(this.#position);
+    const { packs, next } = this.#prepared ?? (await this.#nextPacks(this.#position));
     const computing = step.accumulate(packs, signal);
-    this.#prepared = this.#stepsDone + 1 < settings.steps ? this.#nextPacks(next) : undefined;
+    const preparing = this.#stepsDone + 1 < settings.steps ? this.#nextPacks(next) : undefined;
     const loss = await computing;
+    this.#prepared = await preparing;
     this.#requireFinite('loss', loss.lossSum);
     const learningRate = learningRateAt(this.#stepsDone, settings);
     const { gradientNorm } = await step.update(learningRate);
@@ -134,7 +137,7 @@ class TrainingRun {
     this.#speed.add(tokens, performance.now() - started);
     const fill = tokens / packs.reduce((sum, pack) => sum + pack.tokens.length, 0);
     this.#report(loss, { learningRate, gradientNorm, fill });
-    if (this.#isDue(settings.validateEverySteps)) await this.#validate();
+    if (this.#isDue(settings.validateEverySteps)) await this.#validate(signal);
     if (this.#isDue(settings.checkpointEverySteps)) await this.checkpoint();
   }
 
@@ -149,14 +152,14 @@ class TrainingRun {
     });
   }
 
-  async finish(stoppedBy: TrainResult['stoppedBy']): Promise<TrainResult> {
-    if (this.#validatedAt !== this.#stepsDone) await this.#validate();
+  async finish(stoppedBy: TrainResult['stoppedBy'], signal: AbortSignal | undefined): Promise<TrainResult> {
+    if (this.#validatedAt !== this.#stepsDone) await this.#validate(signal);
     await this.checkpoint();
-    const best = this.#best!;
+    const { stepsDone, validationKl, ...best } = this.#best!;
     return {
-      best: best.state,
-      bestStep: best.stepsDone,
-      validationKl: best.validationKl,
+      best,
+      bestStep: stepsDone,
+      validationKl,
       steps: this.#stepsDone,
       supervisedTokens: this.#supervisedTokens,
       stoppedBy,
@@ -167,13 +170,15 @@ class TrainingRun {
     return everySteps > 0 && this.#stepsDone % everySteps === 0;
   }
 
-  #nextPacks(position: DataPosition): NextPacks {
+  /** Laid out in slices between which the event loop has its turn: a step may have hundreds of packs. */
+  async #nextPacks(position: DataPosition): Promise<NextPacks> {
     const packs: Pack[] = [];
     let { epoch, pack } = position;
     while (packs.length < this.#input.settings.packsPerStep) {
       const dealt = this.#packs.of(epoch);
       packs.push(fillPack(dealt[pack]!, this.#input.shape));
       [epoch, pack] = pack + 1 === dealt.length ? [epoch + 1, 0] : [epoch, pack + 1];
+      if (packs.length % PACKS_OF_SLICE === 0) await setImmediate();
     }
     return { packs, next: { epoch, pack } };
   }
@@ -193,8 +198,8 @@ class TrainingRun {
   }
 
   /** Lowest divergence wins; without validation examples the newest rows do. */
-  async #validate(): Promise<void> {
-    const { klSum, lossSum, normalizer } = await this.#input.step.evaluate(this.#validationPacks);
+  async #validate(signal: AbortSignal | undefined): Promise<void> {
+    const { klSum, lossSum, normalizer } = await this.#input.step.evaluate(this.#validationPacks, signal);
     this.#requireFinite('validation divergence', klSum);
     this.#validatedAt = this.#stepsDone;
     const tokens = this.#validationPacks.reduce((sum, pack) => sum + pack.supervisedTokens, 0);
@@ -206,7 +211,8 @@ class TrainingRun {
       'validation/perplexity': Math.exp(loss),
     });
     if (this.#best && validationKl >= this.#best.validationKl) return;
-    this.#best = { state: await this.#finiteState(), stepsDone: this.#stepsDone, validationKl };
+    const { keys, values } = await this.#finiteState();
+    this.#best = { keys, values, stepsDone: this.#stepsDone, validationKl };
   }
 
   #report(loss: StepLoss, { learningRate, gradientNorm, fill }: Record<'learningRate' | 'gradientNorm' | 'fill', number>): void {

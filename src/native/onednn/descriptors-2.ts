@@ -39,6 +39,8 @@ export function descriptors2(library: LibraryHandle): DescriptorApi {
       const [d, s] = [dimensions, strides].map((list) => BigInt64Array.from(list, BigInt)) as [BigInt64Array, BigInt64Array];
       return operation('memory', (struct) => c.dnnl_memory_desc_init_by_strides(struct, dimensions.length, d, type, s));
     },
+    // Structs of the caller.
+    release: () => {},
     matmul: (engine, a, b, target, attributes) =>
       primitive(
         engine,

@@ -26,6 +26,9 @@ export function descriptors3(library: LibraryHandle): DescriptorApi {
       const { length } = dimensions;
       return created('dnnl_memory_desc_create_with_strides', c.dnnl_memory_desc_create_with_strides, length, d, type, s);
     },
+    release: (descriptor) => {
+      c.dnnl_memory_desc_destroy(descriptor);
+    },
     matmul: (engine, a, b, target, attributes) =>
       created('dnnl_matmul_primitive_desc_create', c.dnnl_matmul_primitive_desc_create, engine, a, b, null, target, attributes),
     softmax: (engine, x, y, axis) =>
@@ -91,6 +94,7 @@ function bindDescriptors(library: LibraryHandle) {
     >(
       'int dnnl_memory_desc_create_with_strides(_Out_ void **md, int ndims, const int64_t *dims, int type, const int64_t *strides)',
     ),
+    dnnl_memory_desc_destroy: bind<(descriptor: Descriptor) => number>('int dnnl_memory_desc_destroy(void *md)'),
     dnnl_primitive_desc_next_impl: bind<(descriptor: DnnlPrimitiveDescriptor) => number>(
       'int dnnl_primitive_desc_next_impl(void *pd)',
     ),

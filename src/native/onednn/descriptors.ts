@@ -25,6 +25,8 @@ export const Argument = { SRC: 1, SRC_1: 2, DST: 17, WEIGHTS: 33, DIFF_SRC: 129,
  */
 export interface DescriptorApi {
   memory(dimensions: readonly number[], strides: readonly number[], type: number): DnnlMemoryDescriptor;
+  /** Frees what {@link memory} made; primitives and memories have copies of their own. */
+  release(descriptor: DnnlMemoryDescriptor): void;
   /** c = a · b, batched over the outer dimensions. */
   matmul(
     engine: DnnlEngine,

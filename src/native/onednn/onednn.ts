@@ -41,6 +41,7 @@ export class OneDnn {
   readonly #stream: DnnlStream;
   readonly #primitives: DnnlPrimitive[] = [];
   readonly #memories: DnnlMemory[] = [];
+  readonly #descriptors: DnnlMemoryDescriptor[] = [];
   readonly #sumAttributes: DnnlAttributes;
 
   constructor(library: OneDnnLibrary) {
@@ -54,7 +55,9 @@ export class OneDnn {
 
   /** Describes memory: dimensions outermost first, strides in elements, a `dnnl_data_type_t`. */
   describe(dimensions: readonly number[], strides: readonly number[], type: number): DnnlMemoryDescriptor {
-    return this.#library.descriptors.memory(dimensions, strides, type);
+    const descriptor = this.#library.descriptors.memory(dimensions, strides, type);
+    this.#descriptors.push(descriptor);
+    return descriptor;
   }
 
   /** Runs with the addresses of a, b and c: c = a · b, or c += a · b. */
@@ -94,9 +97,12 @@ export class OneDnn {
   /** Runs with the addresses of x, the gradient of y, and the gradient of x. */
   swishBackward(x: DnnlMemoryDescriptor): OneDnnKernel {
     const forward = this.#library.descriptors.swish(this.#engine, x, Propagation.FORWARD_TRAINING);
-    const descriptor = this.#library.descriptors.swishBackward(this.#engine, x, forward);
-    this.#library.bindings.dnnl_primitive_desc_destroy(forward);
-    return this.#kernel(descriptor, [Argument.SRC, Argument.DIFF_DST, Argument.DIFF_SRC], [x, x, x]);
+    try {
+      const descriptor = this.#library.descriptors.swishBackward(this.#engine, x, forward);
+      return this.#kernel(descriptor, [Argument.SRC, Argument.DIFF_DST, Argument.DIFF_SRC], [x, x, x]);
+    } finally {
+      this.#library.bindings.dnnl_primitive_desc_destroy(forward);
+    }
   }
 
   /** Runs with the addresses of a, b and c = a · b, element by element. */
@@ -109,6 +115,7 @@ export class OneDnn {
     const { bindings } = this.#library;
     for (const primitive of this.#primitives) bindings.dnnl_primitive_destroy(primitive);
     for (const memory of this.#memories) bindings.dnnl_memory_destroy(memory);
+    for (const descriptor of this.#descriptors) this.#library.descriptors.release(descriptor);
     bindings.dnnl_primitive_attr_destroy(this.#sumAttributes);
     bindings.dnnl_stream_destroy(this.#stream);
     bindings.dnnl_engine_destroy(this.#engine);

@@ -1,10 +1,11 @@
+import { setImmediate } from 'node:timers/promises';
 import type { FrozenModel } from '../../models/frozen-model.js';
 import { chooseDevice, createBackend } from '../../native/devices.js';
 import type { GgmlBackend } from '../../native/handles.js';
 import { type AdamSettings, DEFAULT_ADAM } from '../../tensor/adam.js';
 import { NativeMemory } from '../../tensor/native-memory.js';
 import type { ProductsChoice } from '../../tensor/products/open-products.js';
-import { deal, settled } from '../deal.js';
+import { deal, PACKS_OF_SLICE, settled } from '../deal.js';
 import type { MemoryPlan } from '../memory-plan.js';
 import type { Pack } from '../pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from '../step-options.js';
@@ -145,8 +146,7 @@ export class ReplicaStep implements TrainingStep {
   async #deal(packs: readonly Pack[], wantsGradient: boolean, signal: AbortSignal | undefined): Promise<StepLoss> {
     if (this.#rowsChanged) await this.#team.all('refresh', {});
     this.#rowsChanged = false;
-    const units = packs.flatMap((pack) => cutPack(pack, this.#shape));
-    const losses = await this.#team.run(units, wantsGradient, signal);
+    const losses = await this.#team.run(await cutPacks(packs, this.#shape), wantsGradient, signal);
     return stepLoss(
       packs,
       losses.reduce((sum, loss) => sum + loss, 0),
@@ -157,6 +157,16 @@ export class ReplicaStep implements TrainingStep {
   #byKind(arrays: Float32Array[]): CartridgeGradients {
     return { keys: arrays.slice(0, this.#layers), values: arrays.slice(this.#layers) };
   }
+}
+
+/** Cuts packs into units, in slices between which the event loop has its turn. */
+async function cutPacks(packs: readonly Pack[], shape: ReplicaShape): Promise<ReplicaUnit[]> {
+  const units: ReplicaUnit[] = [];
+  for (const [index, pack] of packs.entries()) {
+    units.push(...cutPack(pack, shape));
+    if ((index + 1) % PACKS_OF_SLICE === 0) await setImmediate();
+  }
+  return units;
 }
 
 /** The norm of a gradient from the shares of the workers. */
@@ -186,7 +196,8 @@ class Team {
       this.cartridge = new SharedCartridge(cartridge, cartridgeAddress);
       const common = { products, shape, model: describeModel(model), cartridge, cartridgeAddress, profiles };
       const starts = Array.from({ length: workers }, (_, index) => this.#startOf(index, common));
-      this.#threads = starts.map((start) => new ReplicaThread(start));
+      // One by one into the list: those that were started are ended when another cannot be.
+      for (const start of starts) this.#threads.push(new ReplicaThread(start));
     } catch (error) {
       this.dispose();
       throw error;

@@ -20,9 +20,7 @@ export class ReplicaThread {
   #failure: CartridgesError | undefined;
 
   constructor(start: WorkerStart, entry: URL = import.meta.url.endsWith('.ts') ? SOURCE : COMPILED) {
-    this.#worker = entry.pathname.endsWith('.ts')
-      ? new Worker(TRANSLATOR, { workerData: start, argv: [entry.href] })
-      : new Worker(entry, { workerData: start });
+    this.#worker = startThread(start, entry);
     this.#worker.on('message', (reply: Reply) => this.#receive(reply));
     this.#worker.on('error', (error) => this.#fail(error.message, error));
     this.#ended = new Promise((resolve) => {
@@ -74,5 +72,18 @@ export class ReplicaThread {
     this.#pending = undefined;
     this.#worker.unref();
     return pending;
+  }
+}
+
+function startThread(start: WorkerStart, entry: URL): Worker {
+  try {
+    return entry.pathname.endsWith('.ts')
+      ? new Worker(TRANSLATOR, { workerData: start, argv: [entry.href] })
+      : new Worker(entry, { workerData: start });
+  } catch (error) {
+    throw new CartridgesError('ENGINE_FAILURE', `a thread of the training step cannot be started: ${(error as Error).message}`, {
+      hint: 'training.workers needs as many threads as it says; training.step=graph needs none of its own',
+      cause: error,
+    });
   }
 }

@@ -121,16 +121,32 @@ class ReplicaWorker {
   }
 }
 
+/** The worker is made for the first request, whose answer then says why it could not be. */
 function serve(port: NonNullable<typeof parentPort>): void {
-  const worker = new ReplicaWorker(workerData);
+  let worker: ReplicaWorker | undefined;
   port.on('message', (request: Request) => {
     if (request.kind === 'close') {
-      worker.dispose();
+      worker?.dispose();
       port.close();
       return;
     }
-    port.postMessage(answer(() => worker.handle(request)));
+    const reply = answer(() => {
+      worker ??= startWorker();
+      return worker.handle(request);
+    });
+    port.postMessage(reply);
   });
+}
+
+function startWorker(): ReplicaWorker {
+  try {
+    return new ReplicaWorker(workerData);
+  } catch (thrown) {
+    if (CartridgesError.is(thrown)) throw thrown;
+    throw new CartridgesError('ENGINE_FAILURE', `a thread of the training step cannot start: ${(thrown as Error).message}`, {
+      cause: thrown,
+    });
+  }
 }
 
 function answer(handle: () => Requests[keyof Requests]['answer']): Reply {
