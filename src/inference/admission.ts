@@ -16,7 +16,7 @@ export interface WaitingEntry {
   fail(error: CartridgesError): void;
 }
 
-/** Entries that one look at the line may pass over. */
+/** Entries that one look at the line may pass over in each scope: a count of all would let one scope hold up the others. */
 const MAX_PASSED_OVER = 64;
 
 /**
@@ -55,8 +55,8 @@ export class Admission {
     const passedOver = new Set<WaitingEntry>();
     let full: WaitingEntry | undefined;
     let started = 0;
-    while (engine.mayStart() && passedOver.size < MAX_PASSED_OVER) {
-      const entry = this.#line.next(passedOver);
+    while (engine.mayStart()) {
+      const entry = this.#line.next(passedOver, MAX_PASSED_OVER);
       if (!entry) break;
       const outcome = await entry.start().catch(toCartridgesError);
       if (outcome === 'full' && !engine.isIdle()) break;

@@ -135,6 +135,27 @@ describe('many requests in one cache', () => {
     expect((await engine.complete(whole)).tokens).toHaveLength(113);
   });
 
+  it.each(['return', 'throw'] as const)('cancels what is left by %s before its first token', async (way) => {
+    await engine.whenIdle();
+    const before = engine.statistics;
+    const iterator = engine.generate(requestOf(1, { maxTokens: 200, ignoreEndOfGeneration: true }))[Symbol.asyncIterator]();
+    await iterator[way]!(new Error('enough')).catch(() => undefined);
+    await engine.whenIdle();
+    expect(await iterator.next()).toEqual({ done: true, value: undefined });
+    expect(engine.statistics.newTokens - before.newTokens).toBe(0);
+    expect(engine.freeCells).toBe(engine.contextTokens);
+  });
+
+  it('cancels at once what is left while a token is waited for', async () => {
+    const before = engine.statistics;
+    const iterator = engine.generate(requestOf(1, { maxTokens: 200, ignoreEndOfGeneration: true }))[Symbol.asyncIterator]();
+    const first = iterator.next();
+    await iterator.return!();
+    expect(await first).toEqual({ done: true, value: undefined });
+    await engine.whenIdle();
+    expect(engine.statistics.newTokens - before.newTokens).toBeLessThan(3);
+  });
+
   it('puts requests behind a cartridge into the same cells, whatever ran before', async () => {
     const handle = await engine.loadCartridge(goldenCartridge(golden, 'cartridge', golden.cartridge.rows));
     const group = async (seeds: number[]) => {

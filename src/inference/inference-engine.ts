@@ -192,24 +192,21 @@ export class InferenceEngine {
   }
 
   /**
-   * New tokens as they come. The request is queued by this call, not by the first iteration; leaving the loop cancels it.
-   * Throws `CONTEXT_OVERFLOW` when it can never fit, `INVALID_OPTION` and `INVALID_INPUT` for wrong values.
+   * New tokens as they come. The request is queued by this call, not by the first iteration; leaving the loop cancels it, also
+   * before its first token. Throws `CONTEXT_OVERFLOW` when it can never fit, `INVALID_OPTION` and `INVALID_INPUT` for wrong
+   * values.
    */
   generate(request: GenerationRequest): AsyncIterable<GeneratedToken> {
-    const queue = new TokenQueue<GeneratedToken>();
+    const queue = new TokenQueue<GeneratedToken>(() => {
+      generation.abandon();
+      this.#scheduler.wake();
+    });
     const generation = this.#queue(request, {
       token: (generated) => queue.push(generated),
       end: () => queue.end(),
       fail: (error) => queue.end(error),
     });
-    return async function* (this: InferenceEngine) {
-      try {
-        yield* queue;
-      } finally {
-        generation.abandon();
-        this.#scheduler.wake();
-      }
-    }.call(this);
+    return queue;
   }
 
   /** Queues a request and tells the listener its tokens as they come. Throws as {@link generate} does. */

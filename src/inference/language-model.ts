@@ -40,7 +40,9 @@ export class LanguageModel {
   readonly tokenizer: LlamaTokenizer;
   readonly device: Device;
   readonly threads: number;
-  readonly #contexts = new Set<InferenceEngine>();
+  /** Those that are being made included. */
+  readonly #contexts = new Set<Promise<InferenceEngine>>();
+  #disposed: Promise<void> | undefined;
 
   private constructor(
     fields: Pick<LanguageModel, 'path' | 'byteLength' | 'engine' | 'handle' | 'config' | 'device' | 'threads'>,
@@ -69,11 +71,16 @@ export class LanguageModel {
     const started = performance.now();
     onProgress?.({ kind: 'start', stage: 'load', message: `loading ${path}` });
     const handle = await loadWeights(engine, weightsPath, device, options);
-    if (signal?.aborted) engine.llama.llama_model_free(handle);
-    throwIfAborted(signal);
-    const seconds = (performance.now() - started) / 1000;
-    onProgress?.({ kind: 'end', stage: 'load', message: `loaded ${path} on ${device.name}`, seconds });
-    return new LanguageModel({ path, byteLength: gguf.fileSize, engine, handle, config, device, threads });
+    try {
+      throwIfAborted(signal);
+      const model = new LanguageModel({ path, byteLength: gguf.fileSize, engine, handle, config, device, threads });
+      const seconds = (performance.now() - started) / 1000;
+      onProgress?.({ kind: 'end', stage: 'load', message: `loaded ${path} on ${device.name}`, seconds });
+      return model;
+    } catch (error) {
+      engine.llama.llama_model_free(handle);
+      throw error;
+    }
   }
 
   get shape(): CacheShape {
@@ -89,18 +96,37 @@ export class LanguageModel {
     return this.device.kind === 'gpu';
   }
 
-  /** An engine with a cache of its own. Rejects as {@link InferenceEngine.create} does. */
+  /** An engine with a cache of its own. Rejects as {@link InferenceEngine.create} does, with `CANCELLED` once it is disposed. */
   async createContext(settings: EngineSettings = {}): Promise<InferenceEngine> {
-    const context: InferenceEngine = await InferenceEngine.create(this, settings, () => this.#contexts.delete(context));
-    this.#contexts.add(context);
+    this.#checkNotDisposed();
+    const creation: Promise<InferenceEngine> = InferenceEngine.create(this, settings, () => this.#contexts.delete(creation));
+    this.#contexts.add(creation);
+    creation.catch(() => this.#contexts.delete(creation));
+    const context = await creation;
+    this.#checkNotDisposed();
     return context;
   }
 
-  /** Disposes the engines made from it, then frees the weights. */
-  async dispose(): Promise<void> {
-    await Promise.all([...this.#contexts].map((context) => context.dispose()));
+  /** Disposes the engines made from it, those that are being made included, then frees the weights: once, if called again. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#free();
+    return this.#disposed;
+  }
+
+  async #free(): Promise<void> {
+    await Promise.all([...this.#contexts].map(disposeMade));
     this.engine.llama.llama_model_free(this.handle);
   }
+
+  #checkNotDisposed(): void {
+    if (this.#disposed) throw new CartridgesError('CANCELLED', `the model ${this.path} was disposed`, { hint: 'load it anew' });
+  }
+}
+
+/** Disposes of an engine once it is made. Why one could not be made, its caller hears. */
+async function disposeMade(creation: Promise<InferenceEngine>): Promise<void> {
+  const context = await creation.catch(() => undefined);
+  await context?.dispose();
 }
 
 async function loadWeights(

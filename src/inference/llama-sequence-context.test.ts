@@ -41,6 +41,16 @@ it('computes the same in a context that was made anew after a failure', async ()
   expect(await logitsBehind([1, 2, 3], 0)).toEqual(before);
 });
 
+it('has nothing to remove while there is no context, as after one that could not be made anew', async () => {
+  const gone = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, settings);
+  gone.dispose();
+  gone.remove(0);
+  gone.clear();
+  expect(() => gone.share(0, 1, 3)).toThrow(expect.objectContaining({ code: 'ENGINE_FAILURE' }));
+  expect(() => gone.addRow(1, 0, 0, true)).toThrow(expect.objectContaining({ code: 'ENGINE_FAILURE' }));
+  await expect(gone.load(0, new Uint8Array(8))).rejects.toMatchObject({ code: 'ENGINE_FAILURE' });
+});
+
 it('takes the middle of a sequence out and another one in', async () => {
   context.clear();
   const whole = await logitsBehind([1, 2, 3, 4, 5], 0);

@@ -127,7 +127,7 @@ export class LlamaSequenceContext implements SequenceContext {
   }
 
   remove(sequence: number, start = 0, end = OPEN_END): void {
-    this.#engine.llama.llama_memory_seq_rm(this.#live.memory, sequence, start, end);
+    if (this.#native) this.#engine.llama.llama_memory_seq_rm(this.#native.memory, sequence, start, end);
   }
 
   async load(sequence: number, blob: Uint8Array): Promise<void> {

@@ -151,7 +151,7 @@ export class RowCache {
     if (run.strand) this.#turns?.extend(run.strand, run.computedTokens());
   }
 
-  /** Ends a run; with `keep` its rows may stay for others. */
+  /** Ends a run; with `keep` its rows may stay for others. Cartridges that could not be loaded for it do not stay. */
   end(run: SequenceRun, keep: boolean): void {
     const { strand } = run;
     if (keep) this.publish(run);
@@ -159,6 +159,7 @@ export class RowCache {
     else if (keep) this.#turns?.retire(strand);
     else this.#turns?.abandon(strand);
     for (const rows of run.prefix ? [run.prefix, ...run.cartridges] : run.cartridges) this.#shared.release(rows);
+    this.#dropUnloaded();
   }
 
   /** Brings a cartridge into the cache, to stay until {@link unpin}; false when there is no room. Rejects when it cannot be loaded. */
@@ -168,7 +169,7 @@ export class RowCache {
     for (const rows of held) {
       await this.#load(rows).catch((error) => {
         this.#shared.release(rows);
-        this.#shared.dropUnused(({ ready }) => !ready);
+        this.#dropUnloaded();
         throw error;
       });
     }
@@ -232,6 +233,11 @@ export class RowCache {
     if (rows.ready || !rows.cartridge) return;
     await this.#context.load(rows.reservation.sequence, rows.cartridge.stateBlob(rows.firstPosition ?? 0));
     rows.ready = true;
+  }
+
+  /** Whoever names the same content next may have it from another handle, which can be read where this one could not. */
+  #dropUnloaded(): void {
+    this.#shared.dropUnused(({ cartridge, ready }) => cartridge !== undefined && !ready);
   }
 }
 

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { hash, StrictContext } from '../../test/support/strict-context.js';
 import type { CartridgesError } from '../core/errors.js';
 import { Scheduler } from './scheduler.js';
@@ -330,6 +330,72 @@ it.each([false, true])('fails what runs when a decode fails, starts anew and goe
   await scheduler.whenIdle();
   expect(scheduler.usage).toMatchObject({ requestCells: 0, cartridgeCells: 0, running: 0, waiting: 0 });
   expect(context.violations).toEqual([]);
+});
+
+it.each([false, true])('lets cartridges go while the engine is down (turns kept: %s)', async (retainTurns) => {
+  const context = new StrictContext(100, 8, 4);
+  const scheduler = new Scheduler(context, { sequences: 8, runs: 2, sequenceTokens: 100, retainTurns });
+  const cartridges = [cartridge(0, 5), cartridge(1, 3)];
+  for (const rows of cartridges) await scheduler.loadCartridge(rows);
+  context.failures.add(1);
+  context.failingRebuilds = Number.POSITIVE_INFINITY;
+  const plan = { ...simple, cartridges: [1] };
+  const failed = new PlannedWork(plan, cartridges);
+  scheduler.submit(failed);
+  expect(await failed.done).toMatchObject({ code: 'ENGINE_FAILURE' });
+  await scheduler.whenIdle();
+  await scheduler.unloadCartridge(cartridges[0]!);
+  expect(await scheduler.evictCartridge(cartridges[1]!)).toBe(false);
+  await scheduler.whenIdle();
+  expect(scheduler.failure).toMatchObject({ code: 'ENGINE_DOWN' });
+  expect(scheduler.usage).toMatchObject({ cartridgeCells: 3, freeCells: 97 });
+  context.failingRebuilds = 0;
+  const later = new PlannedWork(plan, cartridges);
+  scheduler.submit(later);
+  expect(await later.done).toBe('finished');
+  expect(later.generated).toEqual(expectedTokens(plan, cartridges));
+  await scheduler.unloadCartridge(cartridges[1]!);
+  await scheduler.whenIdle();
+  expect(context.cache).toHaveLength(retainTurns ? scheduler.usage.cachedTurnCells : 0);
+  expect(context.violations).toEqual([]);
+});
+
+it('rejects what fails between two decodes, alone, and goes on', async () => {
+  const context = new StrictContext(100, 8, 4);
+  const scheduler = new Scheduler(context, { sequences: 8, runs: 2, sequenceTokens: 100 });
+  const rows = cartridge(0, 5);
+  await scheduler.loadCartridge(rows);
+  vi.spyOn(context, 'remove').mockImplementationOnce(() => {
+    throw new Error('the rows could not be removed');
+  });
+  const [unloaded, released] = [scheduler.unloadCartridge(rows), scheduler.whenReleased(rows)];
+  await expect(unloaded).rejects.toMatchObject({ code: 'INTERNAL', message: 'the rows could not be removed' });
+  await released;
+  const work = new PlannedWork(simple, []);
+  scheduler.submit(work);
+  expect(await work.done).toBe('finished');
+  await scheduler.whenIdle();
+  expect(scheduler.freeCells).toBe(100);
+});
+
+it.each([false, true])('loads the rows of one cartridge for another one with the same (turns kept: %s)', async (retainTurns) => {
+  const scheduler = new Scheduler(new StrictContext(100, 8, 4), { sequences: 8, runs: 2, sequenceTokens: 100, retainTurns });
+  const good = { ...cartridge(0, 5), read: async () => {} };
+  const damaged = {
+    ...good,
+    stateBlob: () => {
+      throw new Error('the rows are damaged');
+    },
+  };
+  const plan = { ...simple, cartridges: [0] };
+  const ask = (rows: CartridgeRows) => {
+    const work = new PlannedWork(plan, [rows]);
+    scheduler.submit(work);
+    return work.done;
+  };
+  expect(await ask(damaged)).toMatchObject({ message: 'the rows are damaged' });
+  expect(scheduler.usage).toMatchObject({ freeCells: 100, residentCartridges: 0 });
+  expect(await ask(good)).toBe('finished');
 });
 
 it('forms the same batches from the same requests where turns are kept', async () => {

@@ -238,14 +238,19 @@ export class Scheduler {
     this.wake();
   }
 
-  /** Has a chore done between two decodes. */
+  /** Has a chore done between two decodes. Rejects with what it throws, and does not try it again then: it may be half done. */
   #soon(attempt: () => boolean): Promise<void> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       this.#start();
       this.#chores.add(() => {
-        const isDone = attempt();
-        if (isDone) resolve();
-        return isDone;
+        try {
+          const isDone = attempt();
+          if (isDone) resolve();
+          return isDone;
+        } catch (thrown) {
+          reject(toCartridgesError(thrown));
+          return true;
+        }
       });
     });
   }

@@ -27,6 +27,9 @@ export interface SequenceContext {
   save(sequence: number): Promise<Uint8Array>;
   /** Empties the whole cache, so that the next rows go where they would in a new one. */
   clear(): void;
-  /** Makes the context anew, empty, after a decode that failed. Rejects as making the first one did; may be called again then. */
+  /**
+   * Makes the context anew, empty, after a decode that failed. Rejects as making the first one did; may be called again then.
+   * Until it succeeds there is nothing to {@link remove} or {@link clear}, and all else throws.
+   */
   rebuild(): Promise<void>;
 }

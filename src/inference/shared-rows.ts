@@ -92,7 +92,7 @@ export class SharedRowsTable {
   }
 
   #drop(rows: SharedRows): void {
-    this.#rows.delete(rows.key);
     this.#pool.give(rows.reservation);
+    this.#rows.delete(rows.key);
   }
 }

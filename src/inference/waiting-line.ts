@@ -24,10 +24,10 @@ export class WaitingLine<T extends Waiting> {
     this.#size++;
   }
 
-  /** Whose turn it is, those left out that are passed over. */
-  next(passedOver: ReadonlySet<T>): T | undefined {
+  /** Whose turn it is among the first `reach` of each scope, those left out that are passed over. */
+  next(passedOver: ReadonlySet<T>, reach = Number.POSITIVE_INFINITY): T | undefined {
     for (const line of this.#scopes.values()) {
-      const entry = line.find((each) => !passedOver.has(each));
+      const entry = line.slice(0, reach).find((each) => !passedOver.has(each));
       if (entry) return entry;
     }
     return undefined;

@@ -66,6 +66,9 @@ export class ModelSession {
   #backend: Backend | undefined;
   #student: FrozenModel | undefined;
   #profile: DeviceProfile | undefined;
+  /** Resolves when the student that was asked for last is there, or could not be loaded. */
+  #studentSettled: Promise<unknown> = Promise.resolve();
+  #disposed: Promise<void> | undefined;
 
   private constructor(options: ModelSessionOptions, parts: Parts) {
     this.#options = options;
@@ -85,6 +88,7 @@ export class ModelSession {
     const path = await resolveModel(options.model);
     const gguf = readGguf(path);
     const config = readModelConfig(gguf);
+    const template = readChatTemplate(gguf);
     const fingerprint = fingerprintOf(gguf, await hashWeights(gguf, cacheFolder(), run));
     const prompts = await loadPromptSet(path);
     const recommendations = await readModelRecommendations(path);
@@ -94,9 +98,14 @@ export class ModelSession {
     const { extraBuffers = true, weights = 'stored' } = tuning ?? {};
     const copy = await weightsPath(gguf, fingerprint.weightsHash, weights, run);
     const languageModel = await LanguageModel.load({ ...options, modelPath: path, weightsPath: copy, extraBuffers, ...run });
-    const framing = createFraming(gguf, languageModel.tokenizer);
-    const parts = { path, gguf, config, fingerprint, languageModel, framing, prompts, recommendations };
-    return new ModelSession(options, { ...parts, ...(tuning && { tuning }) });
+    try {
+      const framing = createFraming(template, languageModel.tokenizer);
+      const parts = { path, gguf, config, fingerprint, languageModel, framing, prompts, recommendations };
+      return new ModelSession(options, { ...parts, ...(tuning && { tuning }) });
+    } catch (error) {
+      await languageModel.dispose();
+      throw error;
+    }
   }
 
   get tokenizer(): LlamaTokenizer {
@@ -129,8 +138,31 @@ export class ModelSession {
   /**
    * The frozen model that a cartridge is trained in front of: in the given types, or by default in the one that the device multiplies
    * fastest. It is kept for the next call. A call that asks for other types frees it and loads another: nobody may be using it then.
+   * Rejects with `CANCELLED` once the session is disposed.
    */
   async student(weights: 'auto' | ProductTypeName | WeightTypes = 'auto', run: RunOptions = {}): Promise<FrozenModel> {
+    const switching = this.#studentSettled.then(() => this.#switchStudent(weights, run));
+    this.#studentSettled = switching.catch(() => {});
+    const student = await switching;
+    this.#checkNotDisposed();
+    return student;
+  }
+
+  /** Frees all that it holds, once, however often it is called; a student that is being loaded is waited for. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#free();
+    return this.#disposed;
+  }
+
+  async #free(): Promise<void> {
+    await this.#studentSettled;
+    await this.#student?.dispose();
+    this.#backend?.dispose();
+    await this.languageModel.dispose();
+  }
+
+  async #switchStudent(weights: 'auto' | ProductTypeName | WeightTypes, run: RunOptions): Promise<FrozenModel> {
+    this.#checkNotDisposed();
     const types = typeof weights === 'string' ? await this.#weightTypes(this.backend, weights) : weights;
     if (this.#student && isSame(this.#student.types, types)) return this.#student;
     const before = this.#student;
@@ -145,10 +177,9 @@ export class ModelSession {
     return this.#student?.byteLength ?? 0;
   }
 
-  async dispose(): Promise<void> {
-    await this.#student?.dispose();
-    this.#backend?.dispose();
-    await this.languageModel.dispose();
+  #checkNotDisposed(): void {
+    if (!this.#disposed) return;
+    throw new CartridgesError('CANCELLED', `the session of ${this.path} was disposed`, { hint: 'open it anew' });
   }
 
   async #weightTypes(backend: Backend, weightType: 'auto' | ProductTypeName): Promise<WeightTypes> {
@@ -174,16 +205,13 @@ function fileTypeOf(gguf: GgufFile) {
   return { name: typeName.toLowerCase(), type };
 }
 
-function createFraming(gguf: GgufFile, tokenizer: LlamaTokenizer): ChatFraming {
-  if (!gguf.metadata.has('tokenizer.chat_template')) {
-    throw new CartridgesError('UNSUPPORTED_MODEL', `${gguf.path} has no chat template`, {
-      hint: 'use an instruction-tuned model; a base model cannot hold the conversations that a cartridge is made from',
-    });
-  }
-  return new ChatFraming({
-    template: gguf.string('tokenizer.chat_template'),
-    bosToken: tokenizer.bosText,
-    eosToken: tokenizer.eosText,
-    tokenizer,
+function readChatTemplate(gguf: GgufFile): string {
+  if (gguf.metadata.has('tokenizer.chat_template')) return gguf.string('tokenizer.chat_template');
+  throw new CartridgesError('UNSUPPORTED_MODEL', `${gguf.path} has no chat template`, {
+    hint: 'use an instruction-tuned model; a base model cannot hold the conversations that a cartridge is made from',
   });
+}
+
+function createFraming(template: string, tokenizer: LlamaTokenizer): ChatFraming {
+  return new ChatFraming({ template, bosToken: tokenizer.bosText, eosToken: tokenizer.eosText, tokenizer });
 }

@@ -35,6 +35,8 @@ export class StrictContext implements SequenceContext {
   #rows: { token: number; position: number; sequence: number; wantsLogits: boolean }[] = [];
   #logits: (Float32Array | undefined)[] = [];
   #decoding = false;
+  /** False between a rebuild that failed and the next one. */
+  #isThere = true;
 
   constructor(cells: number, batchRows: number, logitsRows: number) {
     this.cells = cells;
@@ -43,12 +45,12 @@ export class StrictContext implements SequenceContext {
   }
 
   addRow(token: number, position: number, sequence: number, wantsLogits: boolean): void {
-    this.#assertQuiet();
+    this.#assertUsable();
     this.#rows.push({ token, position, sequence, wantsLogits });
   }
 
   async decode(): Promise<void> {
-    this.#assertQuiet();
+    this.#assertUsable();
     const rows = this.#rows.splice(0);
     this.#require(rows.length > 0, 'an empty batch');
     this.#require(rows.length <= this.batchRows, 'a batch with too many rows');
@@ -70,13 +72,14 @@ export class StrictContext implements SequenceContext {
   }
 
   logits(row: number): Float32Array {
+    this.#assertUsable();
     const logits = this.#logits[row];
     if (!logits) throw new Error(`row ${row} did not ask for logits`);
     return logits;
   }
 
   share(from: number, to: number, end: number, start = 0): void {
-    this.#assertQuiet();
+    this.#assertUsable();
     for (const cell of this.cache) {
       if (cell.sequences.has(from) && cell.position >= start && cell.position < end) cell.sequences.add(to);
     }
@@ -90,15 +93,17 @@ export class StrictContext implements SequenceContext {
 
   async rebuild(): Promise<void> {
     this.clear();
+    this.#rows = [];
+    this.#logits = [];
     this.rebuilds++;
-    if (this.failingRebuilds > 0) {
-      this.failingRebuilds--;
-      throw new Error('there is no memory for a context');
-    }
+    this.#isThere = this.failingRebuilds === 0;
+    if (this.#isThere) return;
+    this.failingRebuilds--;
+    throw new Error('there is no memory for a context');
   }
 
   async save(sequence: number): Promise<Uint8Array> {
-    this.#assertQuiet();
+    this.#assertUsable();
     this.#require(sequence < this.logitsRows, 'a copy of a sequence that libllama does not label');
     const rows = this.cache.filter((cell) => cell.sequences.has(sequence));
     const copy = new Uint8Array(Int32Array.from(rows.flatMap(({ token, position }) => [SAVED, token, position])).buffer);
@@ -108,7 +113,7 @@ export class StrictContext implements SequenceContext {
   }
 
   async load(sequence: number, blob: Uint8Array): Promise<void> {
-    this.#assertQuiet();
+    this.#assertUsable();
     if (blob.length > CARTRIDGE_BLOB_BYTES) return this.#loadSaved(sequence, new Int32Array(blob.buffer));
     const [firstPosition, token, count] = blob as unknown as [number, number, number];
     if (token === 255) throw new Error('the blob was refused');
@@ -145,6 +150,11 @@ export class StrictContext implements SequenceContext {
   #attended(sequence: number): number[] {
     const cells = this.cache.filter((cell) => cell.sequences.has(sequence));
     return cells.sort((a, b) => a.position - b.position).map((cell) => cell.token);
+  }
+
+  #assertUsable(): void {
+    this.#assertQuiet();
+    if (!this.#isThere) throw new Error('the engine has no context');
   }
 
   #assertQuiet(): void {
