@@ -1,8 +1,15 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
 import { CartridgesError } from '../core/errors.js';
 import type { Cartridge } from './cartridge.js';
-import { checkCartridge, checkCounts, MAX_LAYERS } from './cartridge-checks.js';
+import { checkCartridge, checkCounts } from './cartridge-checks.js';
+import {
+  checkPositions,
+  decodeMetadata,
+  encodeMetadata,
+  FORMAT_VERSION,
+  type Refuse,
+  readVersion,
+} from './cartridge-metadata.js';
 import { allFinite, decodeFloats, encodeFloats, type FloatType } from './float-conversion.js';
 import { SafetensorsFile, writeSafetensors } from './safetensors.js';
 
@@ -10,11 +17,6 @@ import { SafetensorsFile, writeSafetensors } from './safetensors.js';
  * The file of a cartridge: a safetensors container with tensors `layers.N.key` and `layers.N.value`, each [p, Hkv, D] in one
  * float type, and metadata that says all the rest.
  */
-
-const FORMAT = 'cartridge';
-const FORMAT_VERSION = 1;
-/** Deepest nesting of a receipt: one that is deeper could not be written as JSON again. */
-const MAX_RECEIPT_DEPTH = 64;
 
 /** What a file says about its cartridge beside the rows. */
 export interface CartridgeHeader extends Omit<Cartridge, 'keys' | 'values'> {
@@ -24,36 +26,9 @@ export interface CartridgeHeader extends Omit<Cartridge, 'keys' | 'values'> {
   fileSize: number;
 }
 
-const name = z.string().min(1).max(256);
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
-const count = z
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1);
-
-const modelSchema = z.strictObject({
-  architecture: name,
-  layers: count.max(MAX_LAYERS),
-  kvHeads: count,
-  headDimension: count,
-  embedding: count,
-  vocabularySize: count,
-  tokenizerHash: hash,
-  ropeBase: z.number().positive(),
-  ropeScalingHash: hash,
-  quantization: name,
-  weightsHash: hash,
-});
-
-const framingSchema = z.strictObject({ name, hash });
-
-const receiptSchema = z
-  .looseObject({ createdBy: z.string(), createdAt: z.string(), initializer: z.string() })
-  .refine((receipt) => isShallow(receipt, MAX_RECEIPT_DEPTH), `nested more than ${MAX_RECEIPT_DEPTH} deep`);
-
 /**
  * Writes a cartridge atomically, its rows as `dtype`. Throws `INVALID_CARTRIDGE` for rows that are not finite or do not fit
- * the type, and `DISK_FULL`.
+ * the type and for whatever {@link readCartridge} would refuse, and `DISK_FULL`.
  *
  * @example
  * await writeCartridge('notes.cartridge.safetensors', cartridge, { dtype: 'bf16' });
@@ -68,7 +43,7 @@ export async function writeCartridge(path: string, cartridge: Cartridge, options
   });
   const contentHash = createHash('sha256');
   for (const { bytes } of tensors) contentHash.update(bytes);
-  await writeSafetensors(path, tensors, dtype, toMetadata(cartridge, contentHash.digest('hex')));
+  await writeSafetensors(path, tensors, dtype, encodeMetadata(cartridge, contentHash.digest('hex'), unwritable));
 }
 
 /**
@@ -114,45 +89,20 @@ async function readRows(
   return rows;
 }
 
-function toMetadata(cartridge: Cartridge, contentHash: string): Record<string, string> {
-  return {
-    format: FORMAT,
-    format_version: String(FORMAT_VERSION),
-    model: JSON.stringify(cartridge.model),
-    framing: JSON.stringify(cartridge.framing),
-    positions: positions(cartridge.tokenCount),
-    frozen_count: String(cartridge.frozenCount),
-    receipt: JSON.stringify(cartridge.receipt),
-    content_hash: contentHash,
-  };
-}
-
 function toHeader(file: SafetensorsFile): CartridgeHeader {
   const { path, metadata } = file;
-  checkFormat(metadata, path);
-  const model = readJson(metadata, 'model', modelSchema, path);
+  const refuse: Refuse = (reason, cause) => invalid(path, reason, cause);
+  checkVersion(readVersion(metadata, refuse), path);
+  const described = decodeMetadata(metadata, refuse);
   const { type: storedAs, shape } = file.entry(tensorNames(1)[0]!.name);
-  const header: CartridgeHeader = {
-    model,
-    framing: readJson(metadata, 'framing', framingSchema, path),
-    tokenCount: shape[0] ?? 0,
-    frozenCount: Number(readText(metadata, 'frozen_count', /^\d{1,10}$/, path)),
-    receipt: readJson(metadata, 'receipt', receiptSchema, path),
-    storedAs,
-    contentHash: readText(metadata, 'content_hash', /^[0-9a-f]{64}$/, path),
-    fileSize: file.fileSize,
-  };
+  const header: CartridgeHeader = { ...described, tokenCount: shape[0] ?? 0, storedAs, fileSize: file.fileSize };
   checkCounts(header, path);
-  if (metadata['positions'] !== positions(header.tokenCount)) {
-    throw invalid(path, `its rows stand at positions ${metadata['positions']}, expected ${positions(header.tokenCount)}`);
-  }
+  checkPositions(metadata, header.tokenCount, refuse);
   checkTensors(file, header);
   return header;
 }
 
-function checkFormat(metadata: Readonly<Record<string, string>>, path: string): void {
-  if (metadata['format'] !== FORMAT) throw invalid(path, 'it is a safetensors file of another kind');
-  const version = Number(readText(metadata, 'format_version', /^\d{1,9}$/, path));
+function checkVersion(version: number, path: string): void {
   if (version === FORMAT_VERSION) return;
   throw new CartridgesError(
     'INVALID_CARTRIDGE',
@@ -182,35 +132,11 @@ function tensorNames(layers: number): { name: string; kind: 'keys' | 'values'; l
   ]).flat();
 }
 
-/** Positions of the rows in a sequence, first and last; what follows a cartridge begins behind them. */
-function positions(tokenCount: number): string {
-  return `0-${tokenCount - 1}`;
-}
-
-function readText(metadata: Readonly<Record<string, string>>, key: string, pattern: RegExp, path: string): string {
-  const text = Object.hasOwn(metadata, key) ? metadata[key]! : '';
-  if (pattern.test(text)) return text;
-  throw invalid(path, text === '' ? `its ${key} is missing` : `its ${key} cannot be "${text.slice(0, 80)}"`);
-}
-
-function readJson<T>(metadata: Readonly<Record<string, string>>, key: string, schema: z.ZodType<T>, path: string): T {
-  const parsed = schema.safeParse(parseJson(readText(metadata, key, /./s, path), key, path));
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  throw invalid(path, `its ${[key, ...issue.path].join('.')} is wrong: ${issue.message}`);
-}
-
-function parseJson(json: string, key: string, path: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch (error) {
-    throw invalid(path, `its ${key} is not JSON`, error);
-  }
-}
-
-function isShallow(value: unknown, depth: number): boolean {
-  if (typeof value !== 'object' || value === null) return true;
-  return depth > 0 && Object.values(value).every((inner) => isShallow(inner, depth - 1));
+function unwritable(reason: string, cause?: unknown): CartridgesError {
+  return new CartridgesError('INVALID_CARTRIDGE', `the cartridge cannot be written so that it can be read: ${reason}`, {
+    hint: 'change what the message names; nothing was written',
+    cause,
+  });
 }
 
 function invalid(path: string, reason: string, cause?: unknown): CartridgesError {

@@ -16,7 +16,10 @@ test('rows follow each other as they are', () => {
   expect(receipt).toMatchObject({
     ...STAMP,
     initializer: 'composition',
-    parents: [{ tokenCount: rows }, { tokenCount: moreRows }],
+    parents: [
+      { tokenCount: rows, generations: 0, receipt: first.receipt },
+      { tokenCount: moreRows, generations: 0, receipt: second.receipt },
+    ],
   });
 });
 

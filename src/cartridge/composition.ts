@@ -2,6 +2,7 @@ import { concatenate } from '../core/concatenate.js';
 import { CartridgesError } from '../core/errors.js';
 import type { Cartridge, Receipt } from './cartridge.js';
 import { compareFingerprints } from './fingerprint.js';
+import { describeParent } from './lineage.js';
 
 /**
  * Puts cartridges behind each other, in order: the rows of all, each with the rotation it was trained with. What follows
@@ -38,7 +39,7 @@ export function composeCartridges(
     receipt: {
       ...stamp,
       initializer: 'composition',
-      parents: cartridges.map(({ tokenCount, frozenCount, receipt }) => ({ tokenCount, frozenCount, receipt })),
+      parents: cartridges.map((cartridge) => describeParent(cartridge)),
     },
   };
 }

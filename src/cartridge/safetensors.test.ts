@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -62,6 +62,15 @@ test('what is written is read, metadata and order included', async () => {
   await file.close();
 });
 
+test('a header that is too large to be read is not written', async () => {
+  const target = join(folder, 'large.safetensors');
+  await expect(writeSafetensors(target, [], 'f32', { about: 'x'.repeat(16 << 20) })).rejects.toMatchObject({
+    code: 'INVALID_CARTRIDGE',
+    message: expect.stringContaining('more than the 16777216 that are read'),
+  });
+  expect(existsSync(target)).toBe(false);
+});
+
 describe('refuses', () => {
   test.each<[string, unknown, number, RegExp]>([
     ['what is not JSON', '{"a":', 8, /header is not JSON/],
@@ -69,6 +78,8 @@ describe('refuses', () => {
     ['metadata that are no texts', { __metadata__: { a: 1 } }, 0, /metadata are not texts/],
     ['a tensor that is a number', { a: 1 }, 8, /a is of type undefined/],
     ['a type that has no floats', { a: { ...ROW, dtype: 'I32' } }, 8, /of type I32/],
+    ['a type that cannot be printed', { a: { ...ROW, dtype: { toString: 1, valueOf: 1 } } }, 8, /of type object/],
+    ['a type like a well', `{"a":{"dtype":${'['.repeat(200_000)}${']'.repeat(200_000)}}}`, 0, /of type object/],
     ['a type named like a method', { a: { ...ROW, dtype: 'constructor' } }, 8, /of type constructor/],
     ['a negative extent', { a: { ...ROW, shape: [-2] } }, 8, /no valid shape/],
     ['an extent that is no number', { a: { ...ROW, shape: ['2'] } }, 8, /no valid shape/],

@@ -85,14 +85,17 @@ export class SafetensorsFile {
   }
 }
 
-/** Writes tensors of one type, in their order, atomically; `bytes` are as `encodeFloats` gives them. */
+/**
+ * Writes tensors of one type, in their order, atomically; `bytes` are as `encodeFloats` gives them. Throws `INVALID_CARTRIDGE`,
+ * before anything is written, when the header would be larger than one that is read.
+ */
 export async function writeSafetensors(
   path: string,
   tensors: readonly SafetensorsTensor[],
   type: FloatType,
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const header = encodeHeader(tensors, type, metadata);
+  const header = encodeHeader(path, tensors, type, metadata);
   await replaceFile(path, async (file) => {
     await file.writeFile(header);
     for (const { bytes } of tensors) await file.writeFile(bytes);
@@ -100,6 +103,7 @@ export async function writeSafetensors(
 }
 
 function encodeHeader(
+  path: string,
   tensors: readonly SafetensorsTensor[],
   type: FloatType,
   metadata: Readonly<Record<string, string>>,
@@ -114,9 +118,18 @@ function encodeHeader(
   const json = Buffer.from(JSON.stringify(entries));
   // Spaces behind the JSON align the data to eight bytes, as the format's own writer does.
   const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
+  if (header.length - 8 > MAX_HEADER_BYTES) throw headerTooLarge(path, header.length - 8);
   header.writeBigUInt64LE(BigInt(header.length - 8));
   json.copy(header, 8);
   return header;
+}
+
+function headerTooLarge(path: string, sizeBytes: number): CartridgesError {
+  return new CartridgesError(
+    'INVALID_CARTRIDGE',
+    `the header of ${path} would take ${sizeBytes} bytes, more than the ${MAX_HEADER_BYTES} that are read`,
+    { hint: 'shorten its metadata; of a cartridge that is the receipt, or compose fewer of them; nothing was written' },
+  );
 }
 
 interface Header {
@@ -174,7 +187,7 @@ function checkEntries(
 function checkEntry(name: string, value: unknown, dataStart: number, path: string): SafetensorsEntry {
   const { dtype, shape, data_offsets: offsets } = isObject(value) ? value : {};
   const type = typeof dtype === 'string' && Object.hasOwn(DTYPES, dtype) ? DTYPES[dtype] : undefined;
-  if (!type) throw invalid(path, `the tensor ${name} is of type ${dtype}; F32, F16 and BF16 can be read`);
+  if (!type) throw invalid(path, `the tensor ${name} is of type ${nameOf(dtype)}; F32, F16 and BF16 can be read`);
   if (!isCounts(shape) || shape.length > MAX_DIMENSIONS) throw invalid(path, `the tensor ${name} has no valid shape`);
   if (!isCounts(offsets) || offsets.length !== 2) throw invalid(path, `the tensor ${name} has no valid offsets`);
   const [start, end] = offsets as [number, number];
@@ -183,6 +196,11 @@ function checkEntry(name: string, value: unknown, dataStart: number, path: strin
     throw invalid(path, `the tensor ${name} has ${end - start} bytes, and ${byteLength} by its shape`);
   }
   return { type, shape, offset: dataStart + start, byteLength };
+}
+
+/** A value of JSON can be an object whose `toString` is no function, or nested deeper than the stack is. */
+function nameOf(dtype: unknown): string {
+  return typeof dtype === 'string' ? dtype.slice(0, 80) : typeof dtype;
 }
 
 async function readExactly(file: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Cartridge } from '../cartridge/cartridge.js';
-import { writeCartridge } from '../cartridge/cartridge-file.js';
+import { readCartridgeHeader, writeCartridge } from '../cartridge/cartridge-file.js';
 import { prepareInitialRows } from './initial-rows.js';
 import { ModelSession } from './model-session.js';
 import { resolveSettings } from './resolve-settings.js';
@@ -25,8 +25,10 @@ afterAll(async () => {
 const prepare = (training: SettingsInput['training'], tokenCount = ROWS) =>
   prepareInitialRows(session, 'The lamp is lit.', resolveSettings({ training }), tokenCount);
 
+const RECEIPT = { createdBy: 'a test', createdAt: '2025-01-01T00:00:00.000Z', initializer: 'random' };
+
 /** A cartridge of zeros for the pocket model, or for another quantisation of it. */
-async function writeParent(name: string, model: Partial<Cartridge['model']> = {}): Promise<string> {
+async function writeParent(name: string, model: Partial<Cartridge['model']> = {}, receipt = {}): Promise<string> {
   const { layers, kvHeads, headDimension } = session.fingerprint;
   const zeros = () => Array.from({ length: layers }, () => new Float32Array(ROWS * kvHeads * headDimension));
   const path = join(folder, name);
@@ -37,7 +39,7 @@ async function writeParent(name: string, model: Partial<Cartridge['model']> = {}
     frozenCount: 1,
     keys: zeros(),
     values: zeros(),
-    receipt: { createdBy: 'a test', createdAt: '2025-01-01T00:00:00.000Z', initializer: 'random' },
+    receipt: { ...RECEIPT, ...receipt },
   };
   await writeCartridge(path, cartridge, { dtype: 'f32' });
   return path;
@@ -62,6 +64,14 @@ describe('prepareInitialRows', () => {
     await expect(prepare({ initializer: 'cartridge', initializerCartridge }, ROWS + 1)).rejects.toThrow(
       /has 16 rows, 17 are needed/,
     );
+  });
+
+  it('describes a cartridge for the receipt, without what that one came from', async () => {
+    const parents = [{ generations: 4, receipt: { parents: [] } }];
+    const initializerCartridge = await writeParent('descendant.safetensors', {}, { parents });
+    const { parent } = await prepare({ initializer: 'cartridge', initializerCartridge });
+    const { contentHash } = await readCartridgeHeader(initializerCartridge);
+    expect(parent).toEqual({ contentHash, tokenCount: ROWS, frozenCount: 1, generations: 5, receipt: RECEIPT });
   });
 
   it('takes one of another quantisation only when that is allowed, and says so for the receipt', async () => {

@@ -1,12 +1,14 @@
 import { readFile } from 'node:fs/promises';
+import { readCartridgeHeader } from '../cartridge/cartridge-file.js';
 import { checkAvailableRows, type InitializerName, initializeRows } from '../cartridge/initializers/initialize.js';
+import { describeParent } from '../cartridge/lineage.js';
 import { rethrow } from '../core/errors.js';
 import type { RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import type { KeyValueRows } from '../models/run-forward.js';
 import type { ModelSession } from './model-session.js';
-import { type OpenedCartridge, openCartridge } from './open-cartridge.js';
+import { openCartridge } from './open-cartridge.js';
 import type { Settings } from './settings.js';
 
 /** What the rows of a new cartridge start from, read and checked. Only computing them needs the student. */
@@ -34,12 +36,12 @@ export async function prepareInitialRows(
   const text = initializerText === undefined ? undefined : await readFile(initializerText, 'utf8').catch(rethrow);
   const opened =
     initializer === 'cartridge' && initializerCartridge !== undefined
-      ? await openCartridge(initializerCartridge, session, { allowQuantization })
+      ? await openParent(initializerCartridge, session, allowQuantization)
       : undefined;
   const rows = opened?.cartridge;
   if (rows) checkAvailableRows(rows.tokenCount, tokenCount);
   return {
-    ...(opened && { parent: describeParent(opened) }),
+    ...(opened && { parent: opened.parent }),
     compute: (model, options) =>
       initializeRows(
         {
@@ -58,7 +60,10 @@ export async function prepareInitialRows(
   };
 }
 
-function describeParent({ cartridge, quantizationDiffers }: OpenedCartridge): Record<string, unknown> {
-  const { tokenCount, frozenCount, receipt } = cartridge;
-  return { tokenCount, frozenCount, receipt, ...(quantizationDiffers && { otherQuantization: true }) };
+/** The cartridge whose rows come first, and what the receipt says of it. */
+async function openParent(path: string, session: ModelSession, allowQuantization: boolean) {
+  const { cartridge, quantizationDiffers } = await openCartridge(path, session, { allowQuantization });
+  const { contentHash } = await readCartridgeHeader(path);
+  const parent = { ...describeParent(cartridge, contentHash), ...(quantizationDiffers && { otherQuantization: true }) };
+  return { cartridge, parent };
 }
