@@ -37,6 +37,7 @@ export async function runGroup(group: readonly PlannedConversation[], context: G
   const outcomes = await attempt(group, context);
   for (let i = 0; i < outcomes.length; i++) {
     for (let retry = 0; retry < RETRIES && outcomes[i].error; retry++) {
+      release(outcomes[i], context.questions);
       [outcomes[i]] = await attempt([outcomes[i].planned], context);
     }
   }
@@ -46,10 +47,14 @@ export async function runGroup(group: readonly PlannedConversation[], context: G
 
 /** Leaves in the log what the kept conversations asked and nothing else: a resumed run knows no more than that. */
 function settleQuestions(outcomes: readonly Outcome[], questions: QuestionLog): void {
-  const asked = outcomes.filter(({ question }) => question !== undefined);
-  const kept = asked.filter(({ conversation }) => conversation);
-  for (const { planned, question } of asked) questions.release(planned.chunk.id, question as string, planned.index);
+  const kept = outcomes.filter(({ conversation }) => conversation);
+  for (const outcome of outcomes) release(outcome, questions);
   for (const { planned, question } of kept) questions.claim(planned.chunk.id, question as string, planned.index);
+}
+
+/** Gives back what an attempt asked: the next one may ask another question, as its batch is another. */
+function release({ planned, question }: Outcome, questions: QuestionLog): void {
+  if (question !== undefined) questions.release(planned.chunk.id, question, planned.index);
 }
 
 /** Both roles read the same chunk: what role A has read, role B need not read again. */

@@ -326,6 +326,28 @@ describe('resume', () => {
     expect(client.requests).toEqual([]);
   });
 
+  it('knows as little of what a failed attempt asked as a run that was not interrupted', async () => {
+    // The first question of the first shard fails to be answered, asked again it is another one; the second shard asks the first.
+    const script = () => {
+      let questions = 0;
+      let failures = 0;
+      return new ScriptedClient((request) => {
+        if (isQuestion(request)) return { text: ['What?', 'Why?', 'What?'][questions++] };
+        if (request.messages[1].content !== 'What?' || failures++ > 0) return undefined;
+        throw new Error('once');
+      });
+    };
+    const settings = { conversations: 2, concurrency: 1, groupsPerShard: 1 };
+    const one = { chunks: chunks.slice(0, 1) };
+    expect(await run('whole', script(), settings, one)).toMatchObject({ kept: 2, duplicate: 0 });
+    const controller = new AbortController();
+    const onProgress = (event: ProgressEvent) => event.kind === 'progress' && controller.abort(ENOUGH);
+    const client = script();
+    await run('parts', client, settings, { ...one, signal: controller.signal, onProgress });
+    await run('parts', client, settings, one);
+    expect(await readBytes('parts')).toEqual(await readBytes('whole'));
+  });
+
   it('goes on behind the shards that were finished before the disk was full', async () => {
     await run('whole', new ScriptedClient());
     const original = (await vi.importActual<typeof files>('../core/files.js')).writeFileAtomic;

@@ -2,8 +2,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { parquetMetadata } from 'hyparquet';
-import { parquetWriteBuffer } from 'hyparquet-writer';
+import { type FileMetaData, parquetMetadata, type SchemaElement } from 'hyparquet';
+import { ByteWriter, ParquetWriter, parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GOLDEN_FOLDER } from '../../../test/support/golden.js';
 import { CartridgesError } from '../../core/errors.js';
@@ -255,12 +255,6 @@ describe('a dataset folder', () => {
     await expect(DatasetWriter.open(path, { ...other, settings: { a: 2 } })).rejects.toMatchObject({ code: 'SETTINGS_CHANGED' });
   });
 
-  it('is no file', async () => {
-    const path = join(folder, 'file');
-    await writeFile(path, '');
-    await expect(DatasetWriter.open(path, recipe)).rejects.toMatchObject({ code: 'INVALID_OPTION', hint: 'name a folder' });
-  });
-
   it('with a changed shard is refused', async () => {
     const path = await writeFolder();
     const shard = join(path, 'shard-00001.parquet');
@@ -330,21 +324,101 @@ describe('damaged files', () => {
     expect(refused).toBeGreaterThan(100);
   });
 
-  it.each([
-    // A page header opens with its type, then uncompressed bytes: 0x15 0x06 0x15 0x54 and so on.
-    ['bytes of a page', [0x15, 0x06, 0x15], [0x15, 0x06, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f]],
-    // 64 alternating definition levels, bit-packed; a run of a million of them in their place.
-    ['values of a run', [0x11, 0x55, 0x55, 0x55], [0x80, 0x80, 0x80, 0x01]],
-  ])('are refused before memory is taken by their %s', async (what, original, changed) => {
-    const data = Array.from({ length: 64 }, (_, n) => (n % 2 === 0 ? n : null));
-    const bytes = new Uint8Array(parquetWriteBuffer({ columnData: [{ name: 'n', data, type: 'INT32' }] }));
-    const at = Buffer.from(bytes).indexOf(Buffer.from(original));
+  async function readAll(bytes: Uint8Array): Promise<ParquetRow[]> {
+    const all: ParquetRow[] = [];
+    for await (const rows of openParquet(bytes, 'test').rowGroups()) all.push(...rows);
+    return all;
+  }
+
+  const refusal = (what: string) => ({ code: 'INVALID_DATASET', message: expect.stringContaining(what) });
+
+  /** A file of one column, not compressed. */
+  const writeColumn = (column: Omit<Parameters<typeof parquetWriteBuffer>[0]['columnData'][number], 'name'>) =>
+    Buffer.from(parquetWriteBuffer({ columnData: [{ name: 'n', ...column }], codec: 'UNCOMPRESSED', statistics: false }));
+
+  function replaceBytes(bytes: Buffer, original: number[], changed: number[]): Buffer {
+    const at = bytes.indexOf(Buffer.from(original));
     expect(at).toBeGreaterThan(0);
     bytes.set(changed, at);
-    const read = async () => {
-      for await (const rows of openParquet(bytes, 'test').rowGroups()) expect(rows).toEqual([]);
-    };
-    await expect(read()).rejects.toMatchObject({ code: 'INVALID_DATASET', message: expect.stringContaining(what) });
+    return bytes;
+  }
+
+  const integers = () => writeColumn({ data: Array.from({ length: 64 }, (_, n) => (n % 2 === 0 ? n : null)), type: 'INT32' });
+  const booleans = () => writeColumn({ data: Array.from({ length: 64 }, (_, n) => n % 2 === 0), type: 'BOOLEAN' });
+  const words = () => writeColumn({ data: Array.from({ length: 64 }, (_, n) => 'ab'[n % 2]), encoding: 'RLE_DICTIONARY' });
+
+  it.each<[string, string, () => Buffer, number[], number[]]>([
+    // A page header opens with its type, then uncompressed bytes: 0x15 0x06 0x15 0x90 0x02 and so on.
+    ['page', 'bytes of a page', integers, [0x15, 0x06, 0x15], [0x15, 0x06, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f]],
+    // 64 alternating levels or values, bit-packed; a run of a million of them in their place.
+    ['levels', 'values of a run', integers, [0x11, 0x55, 0x55, 0x55], [0x80, 0x80, 0x80, 0x01]],
+    ['booleans', 'values of a run', booleans, [0x11, 0x55, 0x55, 0x55], [0x80, 0x80, 0x80, 0x01]],
+    ['indices of no bits', 'values of a run', words, [0x01, 0x11, 0xaa, 0xaa, 0xaa], [0x00, 0x80, 0x80, 0x80, 0x01]],
+    [
+      'indices that the reader counts as none',
+      'values of a run',
+      words,
+      [0x11, 0xaa, 0xaa, 0xaa, 0xaa],
+      [0x81, 0x80, 0x80, 0x80, 0x04],
+    ],
+  ])('are refused before memory is taken for their %s', async (_where, what, write, original, changed) => {
+    expect(await readAll(write())).toHaveLength(64);
+    await expect(readAll(replaceBytes(write(), original, changed))).rejects.toMatchObject(refusal(what));
+  });
+
+  it('are refused by the header that the type of the page names, whatever others it has', async () => {
+    const bytes = replaceBytes(booleans(), [0x11, 0x55, 0x55, 0x55], [0x80, 0x80, 0x80, 0x01]);
+    // Field 8 is the header of the page; field 7, of a dictionary without entries, is put before it.
+    const at = bytes.indexOf(0x5c);
+    const both = [0x4c, 0x15, 0x00, 0x15, 0x00, 0x00, 0x1c];
+    const changed = Buffer.concat([bytes.subarray(0, at), Buffer.from(both), bytes.subarray(at + 1)]);
+    const size = parquetMetadata(bytes).row_groups[0].columns[0].meta_data?.total_compressed_size as bigint;
+    const field = (value: bigint) => [0x16, Number(value * 2n), 0x26];
+    const footer = changed.lastIndexOf(Buffer.from(field(size)));
+    changed.set(field(size + 6n), footer);
+    await expect(readAll(changed)).rejects.toMatchObject(refusal('values of a run'));
+  });
+
+  it.each([
+    ['DELTA_BINARY_PACKED', { data: [1, 2, 3], type: 'INT32' }],
+    ['BYTE_STREAM_SPLIT', { data: [1, 2, 3], type: 'FLOAT' }],
+    ['DELTA_LENGTH_BYTE_ARRAY', { data: ['a', 'b'] }],
+    ['DELTA_BYTE_ARRAY', { data: ['a', 'b'] }],
+  ] as const)('of the encoding %s are refused', async (encoding, column) => {
+    await expect(readAll(writeColumn({ ...column, data: [...column.data], encoding }))).rejects.toMatchObject(refusal(encoding));
+  });
+
+  const required = (name: string): SchemaElement => ({ name, type: 'INT32', repetition_type: 'REQUIRED' });
+
+  /** A file of two columns whose row groups were changed before its metadata are written. */
+  function writeGroups(change: (groups: FileMetaData['row_groups']) => void, schema = ['a', 'b'].map(required)): Uint8Array {
+    const writer = new ByteWriter();
+    const file = new ParquetWriter({ writer, schema: [{ name: 'root', num_children: schema.length }, ...schema] });
+    file.write({ columnData: schema.map(({ name }) => ({ name, data: [1, 2, 3] })) });
+    change(file.row_groups);
+    file.finish();
+    return new Uint8Array(writer.getBuffer());
+  }
+
+  it.each<[string, (groups: FileMetaData['row_groups']) => void]>([
+    ['no columns', ([group]) => group.columns.splice(0)],
+    ['a column too few', ([group]) => group.columns.pop()],
+    ['a column twice', ([group]) => group.columns.splice(1, 1, group.columns[0])],
+    ['another order', ([group]) => group.columns.reverse()],
+  ])('of which a row group has %s are refused', async (_what, change) => {
+    expect(await readAll(writeGroups(() => {}))).toHaveLength(3);
+    expect(() => openParquet(writeGroups(change), 'test')).toThrow(expect.objectContaining(refusal('other columns')));
+  });
+
+  it('without any column are refused, whatever number of rows they claim', () => {
+    const group = { columns: [], total_byte_size: 0n, num_rows: 3n };
+    const bytes = writeGroups((groups) => groups.splice(0, groups.length, group), []);
+    expect(() => openParquet(bytes, 'test')).toThrow(expect.objectContaining(refusal('no columns')));
+  });
+
+  it('of a type whose values have a format of their own are refused', () => {
+    const bytes = parquetWriteBuffer({ columnData: [{ name: 'n', data: [[1], [2]], type: 'VARIANT' }] });
+    expect(() => openParquet(new Uint8Array(bytes), 'test')).toThrow(expect.objectContaining(refusal('VARIANT')));
   });
 
   it('that hold other columns are named', async () => {

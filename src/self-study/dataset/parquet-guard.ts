@@ -6,7 +6,8 @@ import { decompressorFor } from './parquet-codecs.js';
 
 /**
  * Checks a Parquet file before its reader allocates anything by the file's own numbers. hyparquet trusts the counts in page
- * headers and in run lengths; this walks them first and throws a plain Error that says which one is out of bounds.
+ * headers and in run lengths; this walks them first and throws a plain Error that says which one is out of bounds. What it
+ * cannot walk is refused: other encodings, and types whose values are programs for their reader.
  */
 
 /** Most values, nulls included, in all columns of one row group: what a JavaScript heap can hold. */
@@ -19,17 +20,46 @@ const MAXIMUM_ROW_GROUPS = 65_536;
 
 const MAXIMUM_SCHEMA_ELEMENTS = 4096;
 
+/** Values that a bit-packed run may hold beyond those of its page: DuckDB fills its last one to 32. */
+const MAXIMUM_RUN_PADDING = 512;
+
+/** What our writer and pyarrow write by default; of the others, some let a few bytes ask for gigabytes. */
+const BOOLEAN_ENCODINGS: readonly string[] = ['PLAIN', 'RLE'];
+const ENCODINGS: readonly string[] = ['PLAIN', 'RLE_DICTIONARY', 'PLAIN_DICTIONARY'];
+
+/** Types of which each value has a format of its own, with counts and offsets that hyparquet follows. */
+const REFUSED_TYPES: readonly string[] = ['VARIANT', 'GEOMETRY', 'GEOGRAPHY'];
+
 type PageHeader = ReturnType<typeof parquetHeader>;
 
-export function checkMetadata({ schema, row_groups }: FileMetaData): void {
+export function checkMetadata(metadata: FileMetaData): void {
+  const { schema, row_groups } = metadata;
   checkLimit('schema elements', schema.length, MAXIMUM_SCHEMA_ELEMENTS);
   checkLimit('row groups', row_groups.length, MAXIMUM_ROW_GROUPS);
+  for (const { name, logical_type } of schema) {
+    if (REFUSED_TYPES.includes(logical_type?.type ?? '')) throw new Error(`column ${name} has the type ${logical_type?.type}`);
+  }
+  const leaves = leafPaths(parquetSchema(metadata));
+  if (leaves.length === 0) throw new Error('it has no columns');
   for (const { columns, num_rows } of row_groups) {
+    checkColumns(columns, leaves);
     const values = columns.map((column) => Number(column.meta_data?.num_values));
     const sum = values.reduce((total, count) => total + count, 0);
     checkLimit('values of a row group', sum, MAXIMUM_ROW_GROUP_VALUES);
     checkLimit('rows of a row group', Number(num_rows), Math.min(...values));
   }
+}
+
+/** The paths of the columns that hold values, each as JSON, in the order of the schema. */
+function leafPaths({ children }: SchemaTree): string[] {
+  return children.flatMap((child) => (child.children.length > 0 ? leafPaths(child) : JSON.stringify(child.path)));
+}
+
+/** A column that is missing would have no values, and no number of rows would be too large for it. */
+function checkColumns(columns: FileMetaData['row_groups'][number]['columns'], leaves: readonly string[]): void {
+  const found = columns.map((column) => JSON.stringify(column.meta_data?.path_in_schema));
+  if (found.length === leaves.length && found.every((path, index) => path === leaves[index])) return;
+  throw new Error('a row group has other columns than the schema');
 }
 
 /** Walks every page of a row group. */
@@ -76,29 +106,40 @@ function* pagesOf(bytes: Uint8Array, column: ColumnMetaData): Iterable<Page> {
   }
 }
 
-/** Returns the values of a data page, and none for a dictionary, whose entries are no values. */
+/**
+ * Returns the values of a data page, and none for a dictionary, whose entries are no values. The type of a page decides which
+ * of its headers counts, as it does for the reader: a page may have several.
+ */
 function checkPage({ header, content }: Page, column: ColumnMetaData, widths: LevelWidths): number {
-  const { dictionary_page_header: dictionary, data_page_header: v1, data_page_header_v2: v2 } = header;
-  if (dictionary) {
+  const { type, dictionary_page_header: dictionary, data_page_header: v1, data_page_header_v2: v2 } = header;
+  if (type === 'DICTIONARY_PAGE' && dictionary) {
     checkLimit('dictionary entries', dictionary.num_values, MAXIMUM_ROW_GROUP_VALUES);
     return 0;
   }
-  const counts = v1 ?? v2;
-  if (!counts) throw new Error(`unknown page type ${header.type}`);
+  const counts = type === 'DATA_PAGE' ? v1 : type === 'DATA_PAGE_V2' ? v2 : undefined;
+  if (!counts) throw new Error(`unknown page type ${type}`);
   const values = checkLimit('values of a page', counts.num_values, MAXIMUM_ROW_GROUP_VALUES);
-  if (v2) {
-    checkVersion2({ header, content }, column.codec, widths);
-  } else {
-    const page = viewOf(decompress(content, header.uncompressed_page_size, column.codec));
-    let offset = 0;
-    for (const width of [widths.repetition, widths.definition]) {
-      if (width === 0) continue;
-      checkRuns(page, offset + 4, width, values);
-      offset += 4 + page.getUint32(offset, true);
-    }
-    checkIndices(page, offset, counts.encoding, values);
-  }
+  checkEncoding(counts.encoding, column);
+  if (type === 'DATA_PAGE') checkVersion1({ header, content }, column.codec, widths);
+  else checkVersion2({ header, content }, column.codec, widths);
   return values;
+}
+
+function checkEncoding(encoding: string, { type, path_in_schema }: ColumnMetaData): void {
+  if ((type === 'BOOLEAN' ? BOOLEAN_ENCODINGS : ENCODINGS).includes(encoding)) return;
+  throw new Error(`column ${path_in_schema.join('.')} has the encoding ${encoding}, which is not read for ${type}`);
+}
+
+function checkVersion1({ header, content }: Page, codec: CompressionCodec, widths: LevelWidths): void {
+  const { num_values: values, encoding } = header.data_page_header as NonNullable<PageHeader['data_page_header']>;
+  const page = viewOf(decompress(content, header.uncompressed_page_size, codec));
+  let offset = 0;
+  for (const width of [widths.repetition, widths.definition]) {
+    if (width === 0) continue;
+    checkRuns(page, offset + 4, width, values);
+    offset += 4 + page.getUint32(offset, true);
+  }
+  checkValues(page, offset, encoding, values);
 }
 
 function checkVersion2({ header, content }: Page, codec: CompressionCodec, widths: LevelWidths): void {
@@ -112,7 +153,7 @@ function checkVersion2({ header, content }: Page, codec: CompressionCodec, width
   if (widths.definition > 0) checkRuns(page, repetition, widths.definition, values);
   const data = content.subarray(levels);
   const plain = v2.is_compressed === false ? data : decompress(data, header.uncompressed_page_size - levels, codec);
-  checkIndices(viewOf(plain), 0, v2.encoding, values - v2.num_nulls);
+  checkValues(viewOf(plain), 0, v2.encoding, values - v2.num_nulls);
 }
 
 function decompress(content: Uint8Array, uncompressedBytes: number, codec: CompressionCodec): Uint8Array {
@@ -120,16 +161,16 @@ function decompress(content: Uint8Array, uncompressedBytes: number, codec: Compr
   return codec === 'UNCOMPRESSED' ? content : decompressorFor(codec)(content, uncompressedBytes);
 }
 
-/** Dictionary indices: one byte with their width, then runs. */
-function checkIndices(page: DataView, offset: number, encoding: string, values: number): void {
-  if (values === 0 || !encoding.endsWith('_DICTIONARY')) return;
-  const width = checkLimit('bits of a dictionary index', page.getUint8(offset), 32);
-  if (width > 0) checkRuns(page, offset + 1, width, values);
+/** Dictionary indices are one byte with their width, then runs; booleans a length of four bytes, then runs. */
+function checkValues(page: DataView, offset: number, encoding: string, values: number): void {
+  if (values === 0 || encoding === 'PLAIN') return;
+  if (encoding === 'RLE') checkRuns(page, offset + 4, 1, values);
+  else checkRuns(page, offset + 1, checkLimit('bits of a dictionary index', page.getUint8(offset), 32), values);
 }
 
 /**
- * Walks the headers of run-length and bit-packed runs up to the number of values or the end of the page. A run-length run
- * must not be longer than the values; of a bit-packed one the reader takes no more than it needs.
+ * Walks the headers of run-length and bit-packed runs up to the number of values or the end of the page. A run must not be
+ * longer than the values; a bit-packed one may be padded.
  */
 function checkRuns(page: DataView, start: number, width: number, values: number): void {
   let offset = start;
@@ -142,7 +183,9 @@ function checkRuns(page: DataView, start: number, width: number, values: number)
     }
     const count = Math.floor(header / 2);
     const isBitPacked = header % 2 === 1;
-    seen += isBitPacked ? count * 8 : checkLimit('values of a run', count, values);
+    seen += isBitPacked
+      ? checkLimit('values of a run', count * 8, values + MAXIMUM_RUN_PADDING)
+      : checkLimit('values of a run', count, values);
     offset += isBitPacked ? count * width : Math.ceil(width / 8);
   }
 }
