@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CartridgesError, toCartridgesError } from '../../core/errors.js';
+import { takeBlobLock } from './blob-lock.js';
 import { bodyPieces, type HubClient } from './hub-client.js';
 import type { Digest, RepositoryFile } from './repository.js';
 import { TransientFailure, withRetries } from './retry.js';
@@ -15,24 +16,43 @@ export interface BlobDownload {
   target: string;
   /** Told how many bytes are there. */
   onBytes: (done: number) => void;
+  /** Told once when another process downloads the file already. */
+  onWait?: (message: string) => void;
 }
 
 /**
- * Downloads one file, continuing what an earlier try left, and checks its hash.
+ * Downloads one file, continuing what an earlier try left, and checks its hash. While another process of this machine downloads
+ * the same file, this waits for it, and takes what it has brought.
  *
  * @throws {CartridgesError}  `DOWNLOAD_FAILED` (connection, access, wrong bytes) or `DISK_FULL`; the part that came stays,
  *                            unless its bytes are wrong.
  */
 export async function downloadBlob(download: BlobDownload): Promise<void> {
-  const partial = `${download.target}.incomplete`;
+  const { client, file, target, onBytes, onWait } = download;
+  const partial = `${target}.incomplete`;
   try {
-    await mkdir(dirname(partial), { recursive: true });
-    await fetchInto(partial, download);
-    await verify(partial, download);
-    await rename(partial, download.target);
+    const lock = await takeBlobLock(`${partial}.lock`, { name: file.path, signal: client.retry.signal, onWait });
+    try {
+      if (await hasBlob(target, file.sizeBytes)) onBytes(file.sizeBytes);
+      else await fetchBlob(partial, download);
+    } finally {
+      await lock.release();
+    }
   } catch (error) {
     throw toCartridgesError(error);
   }
+}
+
+/** Whether a file was downloaded: it gets its name only after its hash was right, so its size tells enough. */
+export async function hasBlob(target: string, sizeBytes: number): Promise<boolean> {
+  const found = await stat(target).catch(() => undefined);
+  return found?.size === sizeBytes;
+}
+
+async function fetchBlob(partial: string, download: BlobDownload): Promise<void> {
+  await fetchInto(partial, download);
+  await verify(partial, download);
+  await rename(partial, download.target);
 }
 
 async function fetchInto(partial: string, download: BlobDownload): Promise<void> {

@@ -1,5 +1,6 @@
-import { copyFile, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
 import { writeFileAtomic } from '../../core/files.js';
 
 /**
@@ -22,8 +23,7 @@ export class HubCache {
   async addToSnapshot(repo: string, revision: string, commit: string, path: string, blob: string): Promise<string> {
     const link = join(this.#repositoryFolder(repo), 'snapshots', commit, ...path.split('/'));
     await mkdir(dirname(link), { recursive: true });
-    await rm(link, { force: true });
-    await linkOrCopy(blob, link);
+    await replaceLink(blob, link);
     if (revision !== commit) {
       await writeFileAtomic(join(this.#repositoryFolder(repo), 'refs', ...revision.split('/')), commit);
     }
@@ -44,7 +44,7 @@ export class HubCache {
   async files(repo: string): Promise<Map<string, string>> {
     const folder = this.#repositoryFolder(repo);
     const main = await readFile(join(folder, 'refs', 'main'), 'utf8').catch(() => '');
-    const commits = await entriesOf(join(folder, 'snapshots'));
+    const commits = await foldersIn(join(folder, 'snapshots'));
     const files = new Map<string, string>();
     for (const commit of commits.sort((a, b) => Number(b === main.trim()) - Number(a === main.trim()))) {
       const snapshot = join(folder, 'snapshots', commit);
@@ -58,6 +58,17 @@ export class HubCache {
 
   #repositoryFolder(repo: string): string {
     return join(this.folder, `models--${repo.replace('/', '--')}`);
+  }
+}
+
+/** Under another name first: two processes may do it at once, and a reader finds the link at every time. */
+async function replaceLink(blob: string, link: string): Promise<void> {
+  const temporary = join(dirname(link), `.${basename(link)}.${randomBytes(6).toString('hex')}.part`);
+  try {
+    await linkOrCopy(blob, temporary);
+    await rename(temporary, link);
+  } finally {
+    await rm(temporary, { force: true });
   }
 }
 
@@ -79,6 +90,13 @@ async function entriesOf(folder: string): Promise<string[]> {
     if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
     throw error;
   }
+}
+
+/** Names of the folders in a folder; others put files like `.DS_Store` beside them. */
+async function foldersIn(folder: string): Promise<string[]> {
+  const names = await entriesOf(folder);
+  const kinds = await Promise.all(names.map((name) => stat(join(folder, name)).catch(() => undefined)));
+  return names.filter((_name, index) => kinds[index]?.isDirectory());
 }
 
 /** Files below a folder, links to files included. A link to nothing (a blob that was deleted) is left out. */

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { gitSha1, HubStandIn, STAND_IN_COMMIT, sendBytes, sendJson, sha256Of } from '../../../test/support/hub-stand-in.js';
 import type { ProgressEvent } from '../../core/progress.js';
@@ -221,6 +221,77 @@ describe('pullModel', () => {
   });
 });
 
+describe('two pulls of one file', () => {
+  const HALF = 150_000;
+  const lockPath = () => `${blobPath(model)}.incomplete.lock`;
+  const storageRequests = () => hub.requests.filter(({ line }) => isStorage(line.slice(4)));
+
+  /** Sends half of the model to the first request for it; the rest when told. */
+  function holdFirstDownload(): () => void {
+    let rest: (() => void) | undefined;
+    hub.intercept = (request, response) => {
+      if (!isStorage(request.url) || rest) return false;
+      response.writeHead(200, { 'content-length': model.length }).write(model.subarray(0, HALF));
+      rest = () => response.end(model.subarray(HALF));
+      return true;
+    };
+    return () => rest?.();
+  }
+
+  const halfOf = (event: ProgressEvent) => event.kind === 'progress' && event.done === HALF;
+  const isWaiting = (event: ProgressEvent) => event.kind === 'note' && event.message.includes('waiting for it');
+
+  it('download it once: the second waits for the first and takes what it brought', async () => {
+    const finish = holdFirstDownload();
+    const first = pull();
+    await vi.waitFor(() => expect(events.some(halfOf)).toBe(true));
+    const second = pull();
+    await vi.waitFor(() => expect(events.some(isWaiting) || storageRequests().length > 1).toBe(true));
+    finish();
+    for (const { path } of await Promise.all([first, second])) expect(model.equals(await readFile(path))).toBe(true);
+    expect(storageRequests()).toHaveLength(1);
+    expect(await readdir(join(repoFolder(), 'blobs'))).toEqual([sha256Of(model)]);
+    expect(await readdir(join(repoFolder(), 'snapshots', STAND_IN_COMMIT))).toEqual(['model-Q8_0.gguf']);
+  });
+
+  it('go on where the first one stops, when it fails', async () => {
+    const finish = holdFirstDownload();
+    const controller = new AbortController();
+    const first = pull({ signal: controller.signal });
+    await vi.waitFor(() => expect(events.some(halfOf)).toBe(true));
+    const second = pull();
+    await vi.waitFor(() => expect(events.some(isWaiting)).toBe(true));
+    controller.abort();
+    await expect(first).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(model.equals(await readFile((await second).path))).toBe(true);
+    expect(storageRequests().at(-1)?.range).toBe(`bytes=${HALF}-`);
+    finish();
+  });
+
+  it('can be ended while they wait', async () => {
+    await mkdir(dirname(lockPath()), { recursive: true });
+    await writeFile(lockPath(), `${process.pid}\n`);
+    const controller = new AbortController();
+    const onProgress = (event: ProgressEvent) => isWaiting(event) && controller.abort();
+    await expect(pull({ signal: controller.signal, onProgress })).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(await readFile(lockPath(), 'utf8')).toBe(`${process.pid}\n`);
+  });
+
+  it('do not wait for a process that was killed', async () => {
+    await mkdir(dirname(lockPath()), { recursive: true });
+    await writeFile(lockPath(), `${process.pid} another-boot 1\n`);
+    expect(model.equals(await readFile((await pull()).path))).toBe(true);
+    expect(existsSync(lockPath())).toBe(false);
+  });
+
+  it('link it at the same time', async () => {
+    await pull();
+    const paths = (await Promise.all(Array.from({ length: 20 }, () => pull()))).map(({ path }) => path);
+    expect(new Set(paths).size).toBe(1);
+    expect(await readlink(paths[0] as string)).toBe(join('..', '..', 'blobs', sha256Of(model)));
+  });
+});
+
 describe('resolveModel and listModels', () => {
   it('find what was pulled, whole or by a part of the file name', async () => {
     const { path } = await pull();
@@ -245,6 +316,16 @@ describe('resolveModel and listModels', () => {
       hint: 'cartridges models pull org/model Q8_0',
     });
     await expect(resolveModel('models/nothing.gguf', cacheFolder)).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' });
+  });
+
+  it('leaves out files between the folders of the cache', async () => {
+    const { path } = await pull();
+    for (const folder of [cacheFolder, repoFolder(), join(repoFolder(), 'snapshots'), dirname(path)]) {
+      await writeFile(join(folder, '.DS_Store'), '');
+    }
+    await writeFile(join(cacheFolder, 'models--org--file'), '');
+    expect((await listModels(cacheFolder)).map(({ name }) => name)).toEqual(['pocket', 'org/model:model-Q8_0.gguf']);
+    expect(await resolveModel('org/model', cacheFolder)).toBe(path);
   });
 
   it('leaves out a link whose bytes were deleted', async () => {

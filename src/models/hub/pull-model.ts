@@ -1,8 +1,7 @@
-import { stat } from 'node:fs/promises';
 import { readEnvironment } from '../../core/environment.js';
 import type { ProgressListener, RunOptions } from '../../core/progress.js';
 import { chooseModelFile, isModelFile } from './choose-model-file.js';
-import { downloadBlob } from './download-blob.js';
+import { downloadBlob, hasBlob } from './download-blob.js';
 import { HubCache } from './hub-cache.js';
 import { HubClient } from './hub-client.js';
 import { checkInnerPath, checkRepositoryName, listRepository, type RepositoryFile, resolveUrl } from './repository.js';
@@ -61,7 +60,7 @@ export async function pullModel(options: PullOptions): Promise<PulledModel> {
 
   const cache = new HubCache(options.cacheFolder ?? readEnvironment().hubCacheFolder);
   const blob = cache.blobPath(repo, file.digest.hex);
-  const cached = await hasSize(blob, file.sizeBytes);
+  const cached = await hasBlob(blob, file.sizeBytes);
   if (!cached) await download(client, repo, commit, file, blob, onProgress);
   const path = await cache.addToSnapshot(repo, revision, commit, file.path, blob);
   return { repo, file: file.path, commit, path, sizeBytes: file.sizeBytes, cached, alternatives };
@@ -91,13 +90,8 @@ async function download(
   const url = resolveUrl(client.endpoint, repo, commit, file.path);
   onProgress({ kind: 'start', stage, message: `${repo} ${file.path}`, total });
   const onBytes = (done: number) => onProgress({ kind: 'progress', stage, done, total });
-  await downloadBlob({ client, url, file, target, onBytes });
+  const onWait = (message: string) => onProgress({ kind: 'note', stage, message });
+  await downloadBlob({ client, url, file, target, onBytes, onWait });
   const seconds = (performance.now() - started) / 1000;
   onProgress({ kind: 'end', stage, message: `${file.path} is complete, its hash is right`, seconds });
-}
-
-/** A blob gets its name only after its hash was right, so its size tells enough. */
-async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
-  const found = await stat(path).catch(() => undefined);
-  return found?.size === sizeBytes;
 }
