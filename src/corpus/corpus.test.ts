@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ProgressEvent } from '../core/progress.js';
+import { inWorkFolder } from '../core/work-folder.js';
 import { openResource } from './open-resource.js';
 import { readCorpus } from './read-corpus.js';
 import type { Resource } from './resource.js';
@@ -85,6 +86,16 @@ describe('a folder', () => {
     await readCorpus(await openResource(folder, (event) => events.push(event)));
     expect(events).toHaveLength(1);
     expect(events[0]).toMatchObject({ kind: 'warning', message: expect.stringContaining('broken.txt, photo.png') });
+  });
+
+  it('leaves out what this package has written into it, and says so', async () => {
+    await write('a.txt', 'text');
+    await inWorkFolder(join(folder, 'runs', 'notes'), () => write('runs/notes/plan.json', '{}'));
+    await write('runs/own.txt', 'mine');
+    const events: ProgressEvent[] = [];
+    const corpus = await readCorpus(await openResource(folder, (event) => events.push(event)));
+    expect(corpus.documents.map(({ id }) => id)).toEqual(['a.txt', 'runs/own.txt']);
+    expect(events[0]?.message).toContain('skipped 1 folders that cartridges has written: runs/notes');
   });
 
   it('follows no symbolic link and ends on cycles', async () => {

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { CartridgesError, rethrow, throwIfAborted } from '../core/errors.js';
 import type { ProgressListener } from '../core/progress.js';
+import { WORK_FOLDER_MARK } from '../core/work-folder.js';
 import type { Document, Resource } from './resource.js';
 import { decodeText, readBoundedFile } from './text-file.js';
 
@@ -24,7 +25,8 @@ const TEXT_EXTENSIONS = new Set(
 /**
  * The text files of a folder, its subfolders included, in the order of their paths. A document's id is the path inside the
  * folder with `/` between the parts. Hidden files, question files and files of other kinds are left out, and symbolic links
- * are not followed: what they name inside the folder is read anyway, and what is outside does not belong to it.
+ * are not followed: what they name inside the folder is read anyway, and what is outside does not belong to it. Folders that this
+ * package wrote, datasets and runs, are left out: a build would learn from its own logs, and not find itself again.
  */
 export class FolderResource implements Resource {
   readonly name: string;
@@ -39,7 +41,7 @@ export class FolderResource implements Resource {
 
   /** Skipped files are told in one warning at the end. Throws `CORPUS_EMPTY` when no file has text. */
   async *documents(signal?: AbortSignal): AsyncIterable<Document> {
-    const { files, links } = await listFiles(this.#path);
+    const { files, links, ours } = await listFiles(this.#path);
     const skipped: string[] = [];
     let documents = 0;
     let bytes = 0;
@@ -56,8 +58,9 @@ export class FolderResource implements Resource {
         yield { id, text, metadata: { bytes: content.length } };
       }
     }
-    this.#warn('that are not recognised as text', skipped);
-    this.#warn('that are symbolic links', links);
+    this.#warn('files that are not recognised as text', skipped);
+    this.#warn('files that are symbolic links', links);
+    this.#warn('folders that cartridges has written', ours);
     if (documents === 0) {
       throw new CartridgesError('CORPUS_EMPTY', `${this.#path} has no file with text`, {
         hint: 'give a text file or a folder that has some, for example .txt or .md',
@@ -75,7 +78,7 @@ export class FolderResource implements Resource {
   #warn(which: string, paths: readonly string[]): void {
     if (paths.length === 0) return;
     const shown = paths.slice(0, 5).join(', ');
-    const message = `${this.#path}: skipped ${paths.length} files ${which}: ${shown}${paths.length > 5 ? ', …' : ''}`;
+    const message = `${this.#path}: skipped ${paths.length} ${which}: ${shown}${paths.length > 5 ? ', …' : ''}`;
     this.#onProgress?.({ kind: 'warning', stage: 'corpus', message });
   }
 }
@@ -85,13 +88,19 @@ function isTextName(path: string): boolean {
   return extension === '' || TEXT_EXTENSIONS.has(extension);
 }
 
-/** Paths inside `root` of its regular files and of its symbolic links, each sorted by code units. */
-async function listFiles(root: string): Promise<{ files: string[]; links: string[] }> {
+/** Paths inside `root` of its regular files, its symbolic links and the folders that are ours, each sorted by code units. */
+async function listFiles(root: string): Promise<{ files: string[]; links: string[]; ours: string[] }> {
   const files: string[] = [];
   const links: string[] = [];
+  const ours: string[] = [];
   const folders = [''];
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-    for (const entry of await readdir(join(root, folder), { withFileTypes: true }).catch(rethrow)) {
+    const entries = await readdir(join(root, folder), { withFileTypes: true }).catch(rethrow);
+    if (folder !== '' && entries.some(({ name }) => name === WORK_FOLDER_MARK)) {
+      ours.push(folder);
+      continue;
+    }
+    for (const entry of entries) {
       if (entry.name.startsWith('.') || QUESTION_FILES.has(entry.name)) continue;
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.isDirectory()) folders.push(path);
@@ -104,5 +113,5 @@ async function listFiles(root: string): Promise<{ files: string[]; links: string
       });
     }
   }
-  return { files: files.sort(), links: links.sort() };
+  return { files: files.sort(), links: links.sort(), ours: ours.sort() };
 }

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import type { Cartridge } from '../cartridge/cartridge.js';
 import { writeCartridge } from '../cartridge/cartridge-file.js';
@@ -7,6 +7,7 @@ import { assertWritable, writeJsonAtomic } from '../core/files.js';
 import { sha256, sha256Json } from '../core/hashing.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
+import { inWorkFolder } from '../core/work-folder.js';
 import type { SynthesisReport } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { prepareInitialRows } from './initial-rows.js';
@@ -65,18 +66,22 @@ export interface Build {
 export async function buildCartridge(options: BuildOptions): Promise<Build> {
   const { session, corpus, output } = options;
   const settings = withTokenCount(options);
+  await prepareInitialRows(session, corpus.text, settings, settings.training.tokens);
+  await assertWritable(output);
+  const folders = foldersOf({ ...options, settings });
+  return inWorkFolder(folders.run, () => buildIn(folders, { ...options, settings }));
+}
+
+async function buildIn(folders: BuildFolders, options: BuildOptions & { settings: Settings }): Promise<Build> {
+  const { session, corpus, settings, output } = options;
   const run = {
     ...(options.onProgress && { onProgress: options.onProgress }),
     ...(options.signal && { signal: options.signal }),
   };
   const { startedAt = performance.now() } = options;
   const limit = timeLimit(settings, startedAt);
-  await prepareInitialRows(session, corpus.text, settings, settings.training.tokens);
-  await assertWritable(output);
-  const folders = foldersOf({ ...options, settings });
-  await mkdir(folders.run, { recursive: true });
 
-  const plan = await fitSynthesis({ ...options, settings }, folders.run, limit);
+  const plan = await fitSynthesis(options, folders.run, limit);
   const synthesisStarted = performance.now();
   await makeConversations({ session, corpus, settings, folder: folders.dataset, plan, ...run }, folders.run, limit).catch(
     (thrown) =>

@@ -1,4 +1,5 @@
 import type { RunOptions } from '../core/progress.js';
+import { inWorkFolder } from '../core/work-folder.js';
 import { chunkDocuments } from '../corpus/chunker.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import { LocalChatClient } from '../inference/local-chat-client.js';
@@ -22,8 +23,15 @@ const FRAMING_TOKENS = 96;
 /** Cells that the cache may have at most: what does not fit waits its turn. */
 const MAX_CACHE_TOKENS = 65_536;
 
-/** Self-study of a corpus with the model as both roles and as teacher. Throws as `synthesize` does. */
-export async function synthesizeDataset(options: SynthesizeDatasetOptions): Promise<SynthesisReport> {
+/**
+ * Self-study of a corpus with the model as both roles and as teacher. Throws as `synthesize` does, and `INVALID_OPTION` while another
+ * process works in the folder.
+ */
+export function synthesizeDataset(options: SynthesizeDatasetOptions): Promise<SynthesisReport> {
+  return inWorkFolder(options.folder, () => synthesizeInto(options));
+}
+
+async function synthesizeInto(options: SynthesizeDatasetOptions): Promise<SynthesisReport> {
   const { session, corpus, settings, folder, onProgress, signal } = options;
   const plan = options.plan ?? planSynthesis(corpus.tokens, settings, session.recommendations);
   const { synthesis } = settings;

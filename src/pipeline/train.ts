@@ -5,6 +5,7 @@ import { CartridgesError } from '../core/errors.js';
 import { packageVersion } from '../core/package.js';
 import type { RunOptions } from '../core/progress.js';
 import { Random } from '../core/random.js';
+import { inWorkFolder } from '../core/work-folder.js';
 import type { Conversation } from '../self-study/conversation.js';
 import { loadConversations, openDataset } from '../self-study/dataset/open-dataset.js';
 import { RunDirectory } from '../tracking/run-directory.js';
@@ -65,9 +66,13 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
  * and returns the rows with the lowest validation divergence, with a receipt.
  *
  * Throws `INVALID_DATASET`, `CONTEXT_OVERFLOW` for a cartridge beyond the model's context, `SETTINGS_CHANGED` when a checkpoint
- * of other settings shall be resumed, and what `train` throws.
+ * of other settings shall be resumed, `INVALID_OPTION` while another process trains in the folder, and what `train` throws.
  */
-export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
+export function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
+  return inWorkFolder(options.folder, () => trainInto(options));
+}
+
+async function trainInto(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
   const started = performance.now();
   const loaded = await loadTrainingData(options);
   const { session, settings, folder } = options;

@@ -36,7 +36,7 @@ export class DatasetWriter {
    * taken whatever computed it: nothing is added that would be rounded otherwise.
    */
   static async open(folder: string, recipe: DatasetRecipe): Promise<DatasetWriter> {
-    await mkdir(folder, { recursive: true }).catch((error) => rethrow(error.code === 'EEXIST' ? noFolder(folder) : error));
+    await mkdir(folder, { recursive: true }).catch(rethrow);
     const manifest = await readManifest(folder);
     // JSON turns undefined and dates into what a manifest on disk can hold.
     const recorded = JSON.parse(JSON.stringify(recipe)) as DatasetRecipe;
@@ -67,10 +67,6 @@ export class DatasetWriter {
     await writeJsonAtomic(join(this.folder, MANIFEST_NAME), manifest);
     this.manifest = manifest;
   }
-}
-
-function noFolder(folder: string): CartridgesError {
-  return new CartridgesError('INVALID_OPTION', `${folder} is a file, and a dataset is a folder`, { hint: 'name a folder' });
 }
 
 function checkRecipe(folder: string, { recipe, complete }: DatasetManifest, now: DatasetRecipe): void {
