@@ -14,8 +14,6 @@ const recommendationsSchema = z.strictObject({
   keepTruncated: z.boolean().optional(),
   /** For a model that guesses what its text does not say, and is unsure of it: answers with a less probable token are left out. */
   minTokenProbability: z.number().min(0).max(1).optional(),
-  /** Supervised tokens that training sees at least, in all its updates. */
-  minSeenTokens: z.int().min(1).optional(),
   learningRate: z.number().gt(0).optional(),
   /** Supervised tokens of an update that the learning rate belongs to. */
   batchTokens: z.int().min(1).optional(),

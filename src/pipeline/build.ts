@@ -12,14 +12,7 @@ import type { SynthesisReport } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
 import { prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
-import {
-  affordableConversations,
-  leastSeenTokens,
-  planSynthesis,
-  planTokenCount,
-  type SynthesisPlan,
-  synthesisShare,
-} from './plan.js';
+import { affordableConversations, planSynthesis, planTokenCount, type SynthesisPlan, synthesisShare } from './plan.js';
 import type { Settings } from './settings.js';
 import { type SynthesizeDatasetOptions, synthesizeDataset } from './synthesize.js';
 import { TimeLimit } from './time-limit.js';
@@ -265,7 +258,6 @@ async function fitSynthesis(options: BuildOptions, folder: string, limit: TimeLi
     secondsPerConversation: probe.seconds / concurrency,
     tokensPerConversation: probe.answerTokens / concurrency,
     secondsPerToken,
-    leastSeenTokens: leastSeenTokens(session.recommendations),
   };
   const { secondsLeft } = limit;
   const conversations = Math.max(concurrency, affordableConversations(secondsLeft, plan.conversations, speed));

@@ -45,7 +45,6 @@ const speed: BuildSpeed = {
   secondsPerConversation: 4,
   tokensPerConversation: 150,
   secondsPerToken: 0.008,
-  leastSeenTokens: 100_000,
 };
 
 test('a long time limit is used up by conversations and three passes over them', () => {
@@ -76,7 +75,6 @@ test('what is planned fits, or is the least', () => {
     secondsPerConversation: positive(60),
     tokensPerConversation: positive(500),
     secondsPerToken: positive(1),
-    leastSeenTokens: fc.constant(100_000),
   });
   fc.assert(
     fc.property(positive(10_000), speeds, (seconds, each) => {

@@ -88,6 +88,7 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
 export const DEFAULT_BATCH_TOKENS = 1_024;
 /** Times that the supervised tokens of the dataset are seen. */
 const DEFAULT_PASSES = 3;
+/** Supervised tokens that are seen at least: a small dataset is seen more often. */
 const MIN_SEEN_TOKENS = 100_000;
 const MAX_STEPS = 20_000;
 
@@ -107,15 +108,10 @@ export function planTraining(supervisedTokens: number, settings: Settings, recom
   const { training } = settings;
   return {
     batchTokens: training.batchTokens ?? recommended.batchTokens ?? DEFAULT_BATCH_TOKENS,
-    seenTokens: Math.max(DEFAULT_PASSES * supervisedTokens, leastSeenTokens(recommended)),
+    seenTokens: Math.max(DEFAULT_PASSES * supervisedTokens, MIN_SEEN_TOKENS),
     steps: training.steps,
     learningRate: training.learningRate ?? recommended.learningRate,
   };
-}
-
-/** Supervised tokens that training sees at least: a small dataset is seen more often. */
-export function leastSeenTokens({ minSeenTokens = MIN_SEEN_TOKENS }: ModelRecommendations): number {
-  return minSeenTokens;
 }
 
 /** Updates of so many supervised tokens each. */
@@ -130,8 +126,6 @@ export interface BuildSpeed {
   tokensPerConversation: number;
   /** Of training, for each supervised token that is seen; undefined where it could not be measured. */
   secondsPerToken: number | undefined;
-  /** Supervised tokens that training sees at least. */
-  leastSeenTokens: number;
 }
 
 /** Of the time, what self-study may take at least, though training is cut short by it. */
@@ -141,13 +135,13 @@ const PLANNED_SHARE = 0.9;
 
 /** The most conversations, up to `wanted`, that can be made in so many seconds together with the training on them. */
 export function affordableConversations(seconds: number, wanted: number, speed: BuildSpeed): number {
-  const { secondsPerConversation, tokensPerConversation, secondsPerToken, leastSeenTokens: leastSeen } = speed;
+  const { secondsPerConversation, tokensPerConversation, secondsPerToken } = speed;
   const least = (seconds * LEAST_SYNTHESIS_SHARE) / secondsPerConversation;
   if (secondsPerToken === undefined) return Math.min(wanted, Math.floor(least));
   const planned = seconds * PLANNED_SHARE;
   const withPasses = planned / (secondsPerConversation + DEFAULT_PASSES * tokensPerConversation * secondsPerToken);
   // A small dataset is seen more often, so its training takes as long as that of a larger one.
-  const beyondLeastTraining = (planned - leastSeen * secondsPerToken) / secondsPerConversation;
+  const beyondLeastTraining = (planned - MIN_SEEN_TOKENS * secondsPerToken) / secondsPerConversation;
   return Math.min(wanted, Math.floor(Math.max(least, Math.min(withPasses, beyondLeastTraining))));
 }
 
@@ -156,9 +150,9 @@ export function affordableConversations(seconds: number, wanted: number, speed: 
  * leaves. Training makes fewer steps where it is slower too.
  */
 export function synthesisShare(seconds: number, conversations: number, speed: BuildSpeed): number {
-  const { tokensPerConversation, secondsPerToken, leastSeenTokens: leastSeen } = speed;
+  const { tokensPerConversation, secondsPerToken } = speed;
   if (secondsPerToken === undefined) return LEAST_SYNTHESIS_SHARE;
-  const seenTokens = Math.max(DEFAULT_PASSES * conversations * tokensPerConversation, leastSeen);
+  const seenTokens = Math.max(DEFAULT_PASSES * conversations * tokensPerConversation, MIN_SEEN_TOKENS);
   return Math.max(LEAST_SYNTHESIS_SHARE, 1 - (seenTokens * secondsPerToken) / seconds);
 }
 
