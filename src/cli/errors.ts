@@ -2,16 +2,16 @@ import { inspect } from 'node:util';
 import { CommanderError } from 'commander';
 import { CartridgesError, toCartridgesError } from '../core/errors.js';
 import { colorsFor } from './colors.js';
-import { printable } from './format.js';
+import { printableLine } from './format.js';
 import type { TextStream } from './terminal.js';
 
 /** Writes an error as one line and a hint, with `verbose` the stack too. Returns the exit status. */
 export function reportError(thrown: unknown, stream: TextStream, verbose: boolean): number {
   const error = thrown instanceof CommanderError ? fromCommander(thrown) : toCartridgesError(thrown);
   const colors = colorsFor(stream);
-  stream.write(`${colors.red('error:')} ${oneLine(error.message)}\n`);
+  stream.write(`${colors.red('error:')} ${printableLine(error.message)}\n`);
   const hint = error.hint ?? (error.code === 'INTERNAL' ? internalHint(verbose) : undefined);
-  if (hint !== undefined) stream.write(`  ${colors.cyan('hint:')} ${oneLine(hint)}\n`);
+  if (hint !== undefined) stream.write(`  ${colors.cyan('hint:')} ${printableLine(hint)}\n`);
   if (verbose) stream.write(`${colors.dim(inspect(error))}\n`);
   return error.exitStatus;
 }
@@ -29,8 +29,4 @@ function fromCommander(error: CommanderError): CartridgesError {
 
 function internalHint(verbose: boolean): string {
   return verbose ? 'this is a defect; please report it with the lines below' : 'this is a defect; --verbose shows where it is';
-}
-
-function oneLine(text: string): string {
-  return printable(text.trim().replace(/\s*\n\s*/g, ' '));
 }

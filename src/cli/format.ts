@@ -34,6 +34,11 @@ export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '\uFFFD');
 }
 
+/** The same, with the lines of the text put into one. */
+export function printableLine(text: string): string {
+  return printable(text.trim().replace(/\s*\n\s*/g, ' '));
+}
+
 /** The same for text of several lines, such as an answer: line ends and tabs stay. */
 export function printableLines(text: string): string {
   return text.replaceAll('\r', '').replace(/[^\P{Cc}\n\t]/gu, '\uFFFD');

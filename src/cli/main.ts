@@ -7,6 +7,8 @@ import type { Terminal } from './terminal.js';
 export async function main(commandLine: readonly string[]): Promise<never> {
   // A reader that has seen enough, such as `head`, closes the pipe.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 70));
+  // Nobody reads the progress any more. The work may be hours old, and its result goes elsewhere.
+  process.stderr.on('error', () => undefined);
   const status = await runCommandLine(commandLine, process);
   await written(process.stdout);
   await written(process.stderr);

@@ -41,6 +41,23 @@ describe('in a pipe', () => {
     expect(text.split('\n')[1]).toBe('download: 60 %  572.2 MiB/953.7 MiB  40 s left');
   });
 
+  it('shows no control characters of a message, and keeps it in one line', () => {
+    const { listen } = display(false);
+    const message = 'skipped \u001b[2J\u009b1mnotes.txt\nand more';
+    listen({ kind: 'start', stage: 'corpus', message });
+    listen({ kind: 'progress', stage: 'corpus', done: 1, total: 2, message });
+    listen({ kind: 'warning', stage: 'corpus', message });
+    listen({ kind: 'end', stage: 'corpus', message, seconds: 1 });
+    const shown = 'skipped \uFFFD[2J\uFFFD1mnotes.txt and more';
+    expect(text.split('\n')).toEqual([
+      `corpus: ${shown}`,
+      `corpus: 50 %  1/2  ${shown}`,
+      `corpus: warning: ${shown}`,
+      `corpus: ${shown} (1.0 s)`,
+      '',
+    ]);
+  });
+
   it('keeps warnings when quiet, and nothing else', () => {
     const { listen } = display(false, true);
     listen({ kind: 'start', stage: 'train', message: 'x' });

@@ -1,7 +1,7 @@
 import { formatBytes } from '../core/format-bytes.js';
 import type { ProgressEvent, Stage } from '../core/progress.js';
 import { type Colors, colorsFor } from './colors.js';
-import { formatSeconds, formatValue } from './format.js';
+import { formatSeconds, formatValue, printableLine } from './format.js';
 import type { TextStream } from './terminal.js';
 
 const REDRAW_MS = 100;
@@ -49,13 +49,13 @@ export class ProgressDisplay {
   /** A listener for the `onProgress` of any long function. */
   readonly listen = (event: ProgressEvent): void => {
     const { bold, dim, yellow } = this.#colors;
-    if (event.kind === 'warning') this.#line(`${bold(event.stage)}: ${yellow('warning:')} ${event.message}`);
+    if (event.kind === 'warning') this.#line(`${bold(event.stage)}: ${yellow('warning:')} ${printableLine(event.message)}`);
     else if (this.#quiet) return;
     else if (event.kind === 'progress') this.#progress(event);
     else {
       const seconds = event.kind === 'end' ? ` ${dim(`(${formatSeconds(event.seconds)})`)}` : '';
       this.#stages.delete(event.stage);
-      this.#line(`${bold(event.stage)}: ${event.message}${seconds}`);
+      this.#line(`${bold(event.stage)}: ${printableLine(event.message)}${seconds}`);
     }
   };
 
@@ -98,7 +98,7 @@ function describe(event: ProgressStep, left: number | undefined): string {
     `${Math.floor(100 * fraction(event))} %`,
     `${amount(event.done)}/${amount(event.total)}`,
     ...Object.entries(event.values ?? {}).map(([name, value]) => `${name} ${formatValue(value)}`),
-    ...(event.message === undefined ? [] : [event.message]),
+    ...(event.message === undefined ? [] : [printableLine(event.message)]),
     ...(left === undefined ? [] : [`${formatSeconds(left)} left`]),
   ].join('  ');
 }

@@ -68,8 +68,8 @@ export class CartridgesError extends Error {
   }
 }
 
-/** What the system says of a path that is there and cannot be used. */
-const PATH_CODES = new Set(['EACCES', 'EEXIST', 'EISDIR', 'ENOTDIR', 'EPERM', 'EROFS']);
+/** What the system says of a path that cannot be used. */
+const PATH_CODES = new Set(['EACCES', 'EEXIST', 'EISDIR', 'ELOOP', 'ENAMETOOLONG', 'ENOTDIR', 'EPERM', 'EROFS']);
 
 /** Turns whatever was thrown into a CartridgesError; what has no code yet becomes `INTERNAL`, and an abort `CANCELLED`. */
 export function toCartridgesError(thrown: unknown): CartridgesError {

@@ -2,6 +2,7 @@ import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CartridgesError, toCartridgesError } from './errors.js';
+import { withPath } from './files.js';
 import { isRunning, type ProcessIdentity, thisProcess } from './process-identity.js';
 
 export interface LockOptions {
@@ -76,7 +77,9 @@ async function create(path: string, owner: string): Promise<boolean> {
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
+    // On a full disk it is made and stays empty, which would keep others out for a while.
+    await rm(path, { force: true }).catch(() => undefined);
+    throw withPath(error, path);
   }
 }
 

@@ -22,6 +22,16 @@ it('measures once for each key', async () => {
   expect(measure).toHaveBeenCalledTimes(3);
 });
 
+it('uses what was measured when it cannot be kept', async () => {
+  const measure = vi.fn(async () => ({ speed: 1 }));
+  const unwritable = join(path, 'cache.json');
+  writeFileSync(path, '');
+  expect(await keptOr(unwritable, 'a', measure)).toEqual({ speed: 1 });
+  expect(await keptOr(unwritable, 'a', measure)).toEqual({ speed: 1 });
+  expect(measure).toHaveBeenCalledTimes(2);
+  await expect(keep(unwritable, 'a', 1)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+});
+
 it.each(['{"a"', '', 'null', '[1]', '"a"'])('takes a file with %j for an empty one', async (content) => {
   writeFileSync(path, content);
   expect(await readKept(path, 'a')).toBeUndefined();

@@ -12,9 +12,17 @@ export async function readKept(path: string, key: string): Promise<unknown> {
   return (await readAll(path))[key];
 }
 
-/** Keeps a value beside those of other keys. */
+/** Keeps a value beside those of other keys. Throws when the file cannot be written. */
 export async function keep(path: string, key: string, value: unknown): Promise<void> {
   await writeJsonAtomic(path, { ...(await readAll(path)), [key]: value });
+}
+
+/**
+ * The same for a value that can be measured again: a file that cannot be written costs that. It is not told here, because
+ * `hashWeights`, which keeps its file in the same folder, warns of it when the model is opened.
+ */
+export async function keepWhereWritable(path: string, key: string, value: unknown): Promise<void> {
+  await keep(path, key, value).catch(() => undefined);
 }
 
 /** What a file keeps under a key, or else what is measured now and kept; without a path every call measures. */
@@ -23,7 +31,7 @@ export async function keptOr<T>(path: string | undefined, key: string, measure: 
   const kept = await readKept(path, key);
   if (kept) return kept as T;
   const measured = await measure();
-  await keep(path, key, measured);
+  await keepWhereWritable(path, key, measured);
   return measured;
 }
 

@@ -1,7 +1,8 @@
-import { stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CartridgesError, toCartridgesError } from './errors.js';
+import { CartridgesError } from './errors.js';
 import { withFileLock } from './file-lock.js';
+import { writeFileAtomic } from './files.js';
 
 /** The file that says that a folder was written by this package: who reads a folder as text leaves such ones out. */
 export const WORK_FOLDER_MARK = '.cartridges';
@@ -23,9 +24,7 @@ export async function inWorkFolder<T>(folder: string, work: () => Promise<T>): P
       hint: `wait until it has ended, or name another folder or output; if there is no other, remove ${path}`,
     });
   return withFileLock(path, { waitMs: 0, refuse }, async () => {
-    await writeFile(join(folder, WORK_FOLDER_MARK), MARK_TEXT).catch((error) => {
-      throw toCartridgesError(error);
-    });
+    await writeFileAtomic(join(folder, WORK_FOLDER_MARK), MARK_TEXT);
     return work();
   });
 }

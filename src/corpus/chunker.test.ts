@@ -46,6 +46,14 @@ describe('chunkDocuments', () => {
     expect(chunkTexts(`${first}\n\n${second.join(' ')}`, 4, 21)[0]).toBe(first);
   });
 
+  it('reads a heading with many spaces behind it once', () => {
+    const start = performance.now();
+    chunkTexts(`# x${' '.repeat(400_000)}y\n\nz`, 0, 20);
+    chunkTexts(`# x${' '.repeat(400_000)}\ny`, 0, 20);
+    // A search that began anew at every space took a minute.
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
+
   it('starts chunks at headings and keeps a heading with its text', () => {
     const section = (name: string) => `\\section{${name}}\n${words(8, name)}.\n`;
     expect(chunkTexts(section('aa') + section('bb'), 5, 16)).toEqual([section('aa').trimEnd(), section('bb').trimEnd()]);

@@ -8,7 +8,8 @@ export interface Span {
 export const CUTS = [cutAtParagraphs, cutAtSentences, cutAtLines, cutInHalf] as const;
 
 const HEADING = String.raw`#{1,6} |\\(?:chapter|(?:sub){0,2}section|paragraph)\b`;
-const LONE_HEADING = new RegExp(`^\\s*(?:${HEADING})[^\\n]*\\s*$`);
+/** White space behind the heading's line counts from its line end on: two ways to read it would take quadratic time. */
+const LONE_HEADING = new RegExp(`^\\s*(?:${HEADING})[^\\n]*(?:\\n\\s*)?$`);
 const PARAGRAPH_END = new RegExp(`\\n(?:[ \\t\\r]*\\n)+|\\n(?=${HEADING})`, 'g');
 const SENTENCE_END = /[.!?…]["'”’)\]]*\s+(?!\p{Ll})|[。！？]\s*/gu;
 const LINE_END = /\n/g;

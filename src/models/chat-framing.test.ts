@@ -375,7 +375,7 @@ describe('withVariables', () => {
     expect(dated.hash).not.toBe(llama(LLAMA3_DATED).hash);
   });
 
-  it.each(['messages', 'bos_token', 'fixed_strftime'])("refuses the template's own %s", (name) => {
+  it.each(['messages', 'bos_token', 'strftime_now'])("refuses the template's own %s", (name) => {
     expect(() => chatml().withVariables({ [name]: 'x' })).toThrow(
       expect.objectContaining({ code: 'INVALID_INPUT', message: expect.stringContaining(name) }),
     );
@@ -384,6 +384,26 @@ describe('withVariables', () => {
   it('refuses what breaks the turns', () => {
     const template = CHATML.replace('in messages %}', 'in (messages[-1:] if short else messages) %}');
     expect(() => chatml(template).withVariables({ short: true })).toThrow(expect.objectContaining({ code: 'UNSUPPORTED_MODEL' }));
+  });
+});
+
+describe('a template without end', () => {
+  const ENDLESS = '{% for i in range(1000000000) %}{% endfor %}';
+  const tooLong = expect.objectContaining({ code: 'UNSUPPORTED_MODEL', message: expect.stringMatching(/takes too long/) });
+
+  it.each([
+    ['for every chat', ENDLESS],
+    ['for a system message', `{% if messages[0].role == 'system' %}${ENDLESS}{% endif %}${CHATML}`],
+    ['for longer chats', `{% if messages|length > 3 %}${ENDLESS}{% endif %}${CHATML}`],
+  ])('is refused when its turns are looked for: %s', (_when, template) => {
+    expect(() => chatml(template)).toThrow(tooLong);
+  });
+
+  it('is refused when a request is framed', () => {
+    const framing = chatml(`{% if messages|length > 8 %}${ENDLESS}{% endif %}${CHATML}`);
+    const chat = Array.from({ length: 9 }, () => user('B'));
+    expect(() => framing.encodeChat(chat, CLOSED)).toThrow(tooLong);
+    expect(() => framing.encodeTurns(chat, BEHIND_CARTRIDGE)).not.toThrow();
   });
 });
 

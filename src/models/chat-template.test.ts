@@ -47,6 +47,13 @@ describe('ChatTemplate', () => {
     );
   });
 
+  it('says of a template without end that it takes too long, not that it refuses the chat', () => {
+    const endless = template('{% for i in range(1000000000) %}{% endfor %}');
+    expect(() => endless.render([{ role: 'user' }])).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED_MODEL', message: expect.stringContaining('takes too long') }),
+    );
+  });
+
   it.each([
     ['a missing template', '  \n', 'no chat template'],
     ['a template that is not Jinja', '{% if %}', 'cannot be read'],

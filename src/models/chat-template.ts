@@ -1,7 +1,7 @@
-import { Template } from '@huggingface/jinja';
 import { CartridgesError } from '../core/errors.js';
 import { sha256 } from '../core/hashing.js';
 import type { Role } from '../core/message.js';
+import { BoundedTemplate } from './bounded-template.js';
 
 /** Longest chat template that is read, in UTF-16 units; the templates of tool-calling models stay below 20,000. */
 const MAX_TEMPLATE_CHARACTERS = 1 << 18;
@@ -45,7 +45,7 @@ export interface ChatTemplateSource {
 export type TemplateVariables = Readonly<Record<string, string | number | boolean | null>>;
 
 /** What a template is always given; {@link TemplateVariables} cannot replace them. */
-const OWN_VARIABLES = ['messages', 'add_generation_prompt', 'bos_token', 'eos_token', 'fixed_strftime'] as const;
+const OWN_VARIABLES = ['messages', 'add_generation_prompt', 'bos_token', 'eos_token', 'strftime_now'] as const;
 
 /**
  * A model's Jinja chat template, rendered with a mark in place of every content, so that what the template writes and what
@@ -54,11 +54,14 @@ const OWN_VARIABLES = ['messages', 'add_generation_prompt', 'bos_token', 'eos_to
  */
 export class ChatTemplate {
   readonly #source: ChatTemplateSource;
-  readonly #template: Template;
+  readonly #template: BoundedTemplate;
   /** No text contains a part of its own hash, so the template cannot write this. */
   readonly #mark: string;
 
-  /** Throws `UNSUPPORTED_MODEL` for a template that is missing, too long or not Jinja, `INVALID_INPUT` for its own variables. */
+  /**
+   * Throws `UNSUPPORTED_MODEL` for a template that is missing, too long or not Jinja, or takes too long to read, `INVALID_INPUT`
+   * for its own variables.
+   */
   constructor(source: ChatTemplateSource) {
     checkVariables(source.variables ?? {});
     if (source.template.trim() === '') {
@@ -71,7 +74,10 @@ export class ChatTemplate {
     this.#template = parse(source.template);
   }
 
-  /** The rendered chat in pieces, in the order of the text. Throws `INVALID_INPUT` when the template refuses the chat. */
+  /**
+   * The rendered chat in pieces, in the order of the text. Throws `INVALID_INPUT` when the template refuses the chat,
+   * `UNSUPPORTED_MODEL` when it takes too long.
+   */
   render(messages: readonly TemplateMessage[], addGenerationPrompt = false): ChatPart[] {
     const marked = messages.map(({ role, leading = '', trailing = '' }, index) => ({
       role,
@@ -92,9 +98,10 @@ export class ChatTemplate {
         add_generation_prompt: addGenerationPrompt,
         bos_token: this.#source.bosToken,
         eos_token: this.#source.eosToken,
-        fixed_strftime: (format: string) => format.replace(/%[a-zA-Z%]/g, (code) => FIXED_DATE[code] ?? code),
+        strftime_now: (format: string) => format.replace(/%[a-zA-Z%]/g, (code) => FIXED_DATE[code] ?? code),
       });
     } catch (error) {
+      if (CartridgesError.is(error)) throw error;
       throw new CartridgesError('INVALID_INPUT', `the model's chat template refuses this chat: ${(error as Error).message}`, {
         hint: 'most templates want an optional system message first, then user and assistant in turn',
         cause: error,
@@ -111,7 +118,7 @@ function checkVariables(variables: TemplateVariables): void {
   });
 }
 
-function parse(source: string): Template {
+function parse(source: string): BoundedTemplate {
   if (source.length > MAX_TEMPLATE_CHARACTERS) {
     throw new CartridgesError(
       'UNSUPPORTED_MODEL',
@@ -119,9 +126,9 @@ function parse(source: string): Template {
     );
   }
   try {
-    // The library's own strftime_now reads the clock and cannot be replaced, so the template is made to call another one.
-    return new Template(source.replaceAll('strftime_now', 'fixed_strftime'));
+    return new BoundedTemplate(source);
   } catch (error) {
+    if (CartridgesError.is(error)) throw error;
     throw new CartridgesError('UNSUPPORTED_MODEL', `the model's chat template cannot be read: ${(error as Error).message}`, {
       cause: error,
     });

@@ -98,6 +98,7 @@ function discoverSystem(template: ChatTemplate, userHeader: string): SystemTurn 
   try {
     parts = template.render(toMessages(['system', 'user']));
   } catch (error) {
+    if (isLimit(error)) throw error;
     return { kind: 'absent', reason: (error as Error).message };
   }
   if (!parts.some((part) => 'message' in part && part.message === 0)) {
@@ -155,11 +156,17 @@ function gaps(template: ChatTemplate, roles: readonly Role[], addGenerationPromp
   try {
     parts = template.render(toMessages(roles), addGenerationPrompt);
   } catch (error) {
+    if (isLimit(error)) throw error;
     throw unsupported((error as Error).message, error);
   }
   const texts = textsAround(parts, roles.length);
   if (!texts) throw unsupported(`it leaves out, repeats or reorders messages of a chat of ${roles.join(', ')}`);
   return texts;
+}
+
+/** The template took too long, whatever the chat: it did not refuse it. */
+function isLimit(error: unknown): boolean {
+  return CartridgesError.is(error) && error.code === 'UNSUPPORTED_MODEL';
 }
 
 /** Undefined unless every one of `count` contents occurs once and in order. */

@@ -21,6 +21,11 @@ test('measures every type, chooses an exact one and keeps the measurement', asyn
   await rm(folder, { recursive: true });
 });
 
+test('a cache that cannot be written costs the measurement only', async () => {
+  const profile = await profileDevice(backend, { inputs: 64, outputs: 96, cachePath: '/dev/null/x/profile.json' });
+  expect(['f32', 'f16', 'bf16']).toContain(profile.chosen.name);
+});
+
 test.each([
   { fileType: { name: 'q4_1', type: 3 }, count: 1 },
   { fileType: { name: 'q8_0', type: 8 }, count: 1 },

@@ -31,6 +31,7 @@ beforeAll(async () => {
   const binary = Uint8Array.from({ length: 4096 }, () => noise.integer(256));
   write('binary.dat', binary);
   mkdirSync(join(folder, 'photos'));
+  mkdirSync(join(folder, 'folder.safetensors'));
   write(join('photos', 'one.jpg'), binary);
 
   const model = readFileSync(golden.path);
@@ -46,6 +47,7 @@ beforeAll(async () => {
   rows[rows.length - 50]! ^= 1;
   write('flipped.safetensors', rows);
 
+  write('good.jsonl', '{"question": "Who?", "answer": "Ada"}\n');
   write('bad-line.jsonl', '{"question": "Who?", "answer": "Ada"}\n{"question": "When?"\n');
   write('no-answer.jsonl', '{"question": "Who?", "answer": "Ada"}\n{"question": "When?"}\n');
 });
@@ -133,6 +135,21 @@ describe('refuses in one line', () => {
       'an output that cannot be written',
       ['build', 'notes.txt', '-o', 'notes.txt/a.safetensors', ...MODEL],
       { status: 3, error: /^EEXIST: .*notes\.txt/, hint: /another path/ },
+    ],
+    [
+      'a folder as output',
+      ['build', 'notes.txt', '-o', 'folder.safetensors', ...MODEL],
+      { status: 2, error: /^folder\.safetensors is there and is no regular file$/, hint: /another name/ },
+    ],
+    [
+      'a report that cannot be written, before the cartridge is read',
+      [...evaluateWith('good.jsonl'), '--report', 'notes.txt/report'],
+      { status: 3, error: /^ENOTDIR: .*notes\.txt/, hint: /another path/ },
+    ],
+    [
+      'a name that is too long',
+      ['inspect', `${'x'.repeat(300)}.safetensors`],
+      { status: 3, error: /^ENAMETOOLONG: /, hint: /another path/ },
     ],
     [
       'a cartridge of another model',

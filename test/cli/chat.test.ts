@@ -136,7 +136,9 @@ describe('with a server', () => {
   test.each([
     ['an unknown cartridge', ['--cartridge', 'nothing', 'Who?'], 3, /lists no cartridge nothing/],
     ['two cartridges', ['--cartridge', 'notes', '--cartridge', 'letters', 'Who?'], 2, /more than one --cartridge/],
-    ['a text that is not there', ['--corpus', 'none.txt', 'Who?'], 3, /none\.txt does not exist/],
+    ['a text that is not there', ['--corpus', 'none.txt'], 3, /none\.txt does not exist/],
+    ['a text for one question', ['--corpus', 'none.txt', 'Who?'], 2, /--corpus is for \/compare/],
+    ['JSON of a conversation', ['--json'], 2, /--json prints the answer to one question/],
   ])('%s is refused', async (_what, flags, status, message) => {
     const answered = await talk(flags);
     expect(answered.status).toBe(status);

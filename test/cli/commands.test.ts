@@ -95,6 +95,20 @@ describe('one cartridge', () => {
     expect(JSON.parse(readFileSync(join(folder, 'report', 'report.json'), 'utf8'))).toEqual(report);
   });
 
+  test('evaluate prints its result when the report cannot be written after all', async () => {
+    const sources = ['--cartridge', 'notes.cartridge.safetensors', '--corpus', 'notes.txt', '--questions', 'questions.jsonl'];
+    const options = ['--max-tokens', '4', '--report', 'lost', '--json'];
+    const { status, stdout, stderr } = await run(['evaluate', ...MODEL, ...sources, ...options], {
+      onStderr: () => {
+        rmSync(join(folder, 'lost'), { recursive: true, force: true });
+        writeFileSync(join(folder, 'lost'), '');
+      },
+    });
+    expect(JSON.parse(stdout)).toMatchObject({ questions: 5 });
+    expect(stderr).toMatch(/^error: EEXIST: .*lost/m);
+    expect(status).toBe(3);
+  });
+
   test('evaluate measures loss and perplexity on conversations of another seed', async () => {
     await json(['synthesize', 'notes.txt', '-o', 'held-out', ...MODEL, '--conversations', '8', '--seed', '7']);
     const sources = ['--cartridge', 'notes.cartridge.safetensors', '--corpus', 'notes.txt', '--conversations', 'held-out'];
@@ -129,13 +143,28 @@ describe('one cartridge', () => {
   });
 });
 
+test('a closed stderr ends no work', async () => {
+  const synthesize = ['synthesize', 'notes.txt', '-o', 'unheard', ...MODEL, '--conversations', '8', '--json'];
+  const { status, stdout } = await run(synthesize, { onStart: (child) => child.stderr?.destroy() });
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ attempted: 8 });
+});
+
+test('a cache folder that cannot be made costs warnings, never a training', async () => {
+  const environment = { CARTRIDGES_CACHE: '/dev/null/x' };
+  const train = ['build', 'notes.txt', '-o', 'uncached.safetensors', ...MODEL, '--conversations', '8', '--steps', '1'];
+  const { status, stderr } = await run(train, { environment });
+  expect(stderr).toMatch(/^load: warning: cannot remember the model's hash/m);
+  expect(status).toBe(0);
+});
+
 describe('the same again', () => {
   test('synthesize gives a dataset that is equal byte for byte', async () => {
     const report = await json(['synthesize', 'notes.txt', '-o', 'dataset', ...MODEL, ...SYNTHESIS]);
     expect(report).toMatchObject({ attempted: 96, shards: 2, resumedAt: 0 });
     const first = join(folder, runFolder('notes'), 'dataset');
     const files = readdirSync(first);
-    expect(files.sort()).toEqual(['manifest.json', 'shard-00000.parquet', 'shard-00001.parquet']);
+    expect(files.sort()).toEqual(['.cartridges', 'manifest.json', 'shard-00000.parquet', 'shard-00001.parquet']);
     for (const file of files) expect(readFileSync(join(folder, 'dataset', file))).toEqual(readFileSync(join(first, file)));
   });
 

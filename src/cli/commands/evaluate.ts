@@ -1,6 +1,8 @@
+import { join } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
 import type { Cartridge } from '../../cartridge/cartridge.js';
 import { CartridgesError } from '../../core/errors.js';
+import { assertWritable } from '../../core/files.js';
 import type { RunOptions } from '../../core/progress.js';
 import { SettingOption, withSettingsOptions } from '../options.js';
 import { runCommand } from '../run-command.js';
@@ -46,6 +48,7 @@ export function addEvaluateCommand(program: Command, terminal: Terminal): void {
         ...(general !== undefined && { general: await readQuestions(general) }),
       };
       const held = conversations === undefined ? undefined : await openConversations(conversations, run);
+      if (folder !== undefined) await assertWritable(join(folder, 'report.json'));
       await withSession(settings, run, async (session) => {
         const { loadCorpus } = await import('../../pipeline/corpus-source.js');
         const { openCartridge } = await import('../../pipeline/open-cartridge.js');
@@ -64,8 +67,9 @@ export function addEvaluateCommand(program: Command, terminal: Terminal): void {
           maxTokens,
           ...run,
         });
-        if (folder !== undefined) await writeReport(folder, report, answers);
+        // A report that cannot be written must not cost the evaluation.
         output.result(report, () => formatReport(report));
+        if (folder !== undefined) await writeReport(folder, report, answers);
       });
     }),
   );

@@ -112,7 +112,7 @@ describe('refuses', () => {
     ['another model', [cartridge, '-o', output, '--to', 'llama-state', '--model', 'pocket'], 5, /belongs to another model/],
     ['a file that is no cartridge', [ORIGINAL, '-o', output, '--to', 'pt'], 5, /not a usable/],
     ['a cartridge as dataset', [cartridge, '-o', output, '--to', 'upstream-dataset'], 3, /not a usable|Parquet/i],
-    ['a folder as output', [cartridge, '-o', join(folder, 'folder'), '--to', 'pt'], 3, /EISDIR|EEXIST|ENOTEMPTY/],
+    ['a folder as output', [cartridge, '-o', join(folder, 'folder'), '--to', 'pt'], 2, /is no regular file/],
   ])('%s', async (_what, commandLine, status, message) => {
     mkdirSync(join(folder, 'folder', 'inner'), { recursive: true });
     expect(await run('export', ...commandLine)).toMatchObject({ status, stdout: '', stderr: expect.stringMatching(message) });

@@ -41,6 +41,11 @@ test('what fails is told and not kept: the next start tries again', async () => 
   await rm(folder, { recursive: true });
 });
 
+test('a cache that cannot be written costs the measurement only', async () => {
+  const profile = await profileProducts(loadEngine(), { inputs: 65, outputs: 97, cachePath: '/dev/null/x/products.json' });
+  expect(profile.measured.map(({ weightType }) => weightType)).toEqual(expect.arrayContaining(['f32', 'f16', 'bf16']));
+});
+
 test('a failure of ggml is not told as one of oneDNN', async () => {
   const engine = loadEngine();
   const allocate = (() => null) as unknown as typeof engine.ggml.ggml_backend_alloc_buffer;

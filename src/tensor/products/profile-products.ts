@@ -2,7 +2,7 @@ import { cpus } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { readEnvironment } from '../../core/environment.js';
 import { CartridgesError } from '../../core/errors.js';
-import { keep, readKept } from '../../core/json-cache.js';
+import { keepWhereWritable, readKept } from '../../core/json-cache.js';
 import { ENGINE_VERSION, type Engine } from '../../native/engine.js';
 import { findOneDnn, type OneDnnSearch } from '../../native/onednn/library.js';
 import { type ProductCandidate, ProductTrial, type ProviderSpeed, type WeightTypeName } from './product-trial.js';
@@ -43,7 +43,7 @@ export async function profileProducts(engine: Engine, options: ProductsProfileOp
   const kept = cachePath === undefined ? undefined : await readKept(cachePath, key);
   if (kept) return kept as ProductsProfile;
   const { profile, isLasting } = await measureProducts(engine, search, inputs, outputs);
-  if (cachePath !== undefined && isLasting) await keep(cachePath, key, profile);
+  if (cachePath !== undefined && isLasting) await keepWhereWritable(cachePath, key, profile);
   return profile;
 }
 
