@@ -17,6 +17,8 @@ const recommendationsSchema = z.strictObject({
   learningRate: z.number().gt(0).optional(),
   /** Supervised tokens of an update that the learning rate belongs to. */
   batchTokens: z.int().min(1).optional(),
+  /** Tokens of a pack: small ones let a short time be used for more updates. */
+  packTokens: z.int().min(1).optional(),
 });
 
 /** Settings that suit one model better than the general defaults; `defaults.json` beside its GGUF holds them. */

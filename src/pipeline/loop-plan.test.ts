@@ -30,11 +30,13 @@ test('time for all steps changes nothing', async () => {
 });
 
 test('steps become fewer where there are enough of them', async () => {
-  expect(await affordable({ steps: 1000, packsPerStep: 2 }, 400, 2)).toMatchObject({ steps: 360, packsPerStep: 2 });
+  expect(await affordable({ steps: 1000, packsPerStep: 4 }, 500, 4)).toMatchObject({ steps: 450, packsPerStep: 4 });
 });
 
 test('steps become smaller before they become few', async () => {
-  expect(await affordable({ steps: 1000, packsPerStep: 8 }, 400, 1)).toMatchObject({ steps: 120, packsPerStep: 3 });
+  expect(await affordable({ steps: 1000, packsPerStep: 8 }, 1800, 2)).toMatchObject({ steps: 405, packsPerStep: 8 });
+  expect(await affordable({ steps: 1000, packsPerStep: 8 }, 1200, 2)).toMatchObject({ steps: 540, packsPerStep: 4 });
+  expect(await affordable({ steps: 1000, packsPerStep: 8 }, 400, 2)).toMatchObject({ steps: 360, packsPerStep: 2 });
 });
 
 test('steps do not become so small that workers idle', async () => {

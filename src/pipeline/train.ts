@@ -68,13 +68,13 @@ const MAX_VALIDATION_CONVERSATIONS = 64;
  * Throws `INVALID_DATASET`, `CONTEXT_OVERFLOW` for a cartridge beyond the model's context, `SETTINGS_CHANGED` when a checkpoint
  * of other settings shall be resumed, `INVALID_OPTION` while another process trains in the folder, and what `train` throws.
  */
-export function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
-  return inWorkFolder(options.folder, () => trainInto(options));
-}
-
-async function trainInto(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
+export async function trainCartridge(options: TrainCartridgeOptions): Promise<TrainedCartridge> {
   const started = performance.now();
   const loaded = await loadTrainingData(options);
+  return inWorkFolder(options.folder, () => trainOn(loaded, options, started));
+}
+
+async function trainOn(loaded: LoadedData, options: TrainCartridgeOptions, started: number): Promise<TrainedCartridge> {
   const { session, settings, folder } = options;
   const choice = await chooseTrainingStep(session.backend, session.config, settings, options);
   const checkpointPath = join(folder, 'checkpoint.safetensors');
@@ -149,6 +149,7 @@ async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
   const dataset = await openDataset(options.dataset, signal);
   const { training, validation } = splitExamples(await loadConversations(dataset, signal), tokenCount, options);
   const supervisedTokens = training.reduce((sum, example) => sum + example.rows.length, 0);
+  const packTokens = settings.training.packTokens ?? session.recommendations.packTokens ?? PACK_TOKENS;
   return {
     tokenCount,
     contentHash: dataset.contentHash,
@@ -157,7 +158,7 @@ async function loadTrainingData(options: TrainingSource): Promise<LoadedData> {
     supervisedTokens,
     initialRows,
     plan: planTraining(supervisedTokens, settings, session.recommendations),
-    shapes: packShapes([...training, ...validation], settings.training.packTokens ?? PACK_TOKENS),
+    shapes: packShapes([...training, ...validation], packTokens),
   };
 }
 
