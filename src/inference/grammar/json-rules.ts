@@ -1,10 +1,12 @@
-import { escapeCode, type GrammarRules, literal, type Part } from './grammar-rules.js';
+import { type Alternatives, escapeCode, literal, type Part } from './grammar-parts.js';
+import type { GrammarRules } from './grammar-rules.js';
+import { namesIn } from './rule-graph.js';
 
 /**
  * Rules for what JSON itself has. White space is optional and bounded: a model that may write it without end sometimes does.
  * Numbers are bounded so that they stay exact: 15 digits, exponents of two.
  */
-const JSON_RULES: Readonly<Record<string, readonly (readonly Part[])[]>> = {
+const JSON_RULES: Readonly<Record<string, Alternatives>> = {
   space: [[], ['" "'], ['"\\n"', '" "{0,16}']],
   'plain-character': [['[^"\\\\\\x00-\\x1F\\x7F]']],
   character: [['plain-character'], ['"\\\\"', '["\\\\/bfnrt]'], ['"\\\\u"', 'code-unit']],
@@ -14,13 +16,20 @@ const JSON_RULES: Readonly<Record<string, readonly (readonly Part[])[]>> = {
     ['[dD]', '[0-7]', '[0-9a-fA-F]{2}'],
   ],
   string: [['"\\""', 'character*', '"\\""']],
-  integer: [['"-"?', '("0" | [1-9] [0-9]{0,14})']],
-  number: [['"-"?', '("0" | [1-9] [0-9]{0,14})', '("." [0-9]{1,15})?', '([eE] [-+]? [0-9]{1,2})?']],
+  integer: [['"-"?', 'whole']],
+  number: [['"-"?', 'whole', 'fraction?', 'exponent?']],
+  whole: [['"0"'], ['[1-9]', '[0-9]{0,14}']],
+  fraction: [['"."', '[0-9]{1,15}']],
+  exponent: [['[eE]', '[-+]?', '[0-9]{1,2}']],
   boolean: [['"true"'], ['"false"']],
   null: [['"null"']],
+  object: [['"{"', 'space', 'members', 'space', '"}"']],
+  members: [[], ['member', 'further-member*']],
   member: [['string', '":"', 'space', 'value']],
-  object: [['"{"', 'space', '(member ("," space member)*)?', 'space', '"}"']],
-  array: [['"["', 'space', '(value ("," space value)*)?', 'space', '"]"']],
+  'further-member': [['","', 'space', 'member']],
+  array: [['"["', 'space', 'items', 'space', '"]"']],
+  items: [[], ['value', 'further-item*']],
+  'further-item': [['","', 'space', 'value']],
   value: [['object'], ['array'], ['string'], ['number'], ['boolean'], ['null']],
 };
 
@@ -29,27 +38,49 @@ export function addJsonRule(rules: GrammarRules, name: string): Part {
   const alternatives = JSON_RULES[name];
   if (!alternatives || rules.has(name)) return name;
   rules.add(alternatives, name);
-  for (const word of alternatives.flat().flatMap((part) => part.match(/[a-z][a-z-]*/g) ?? [])) addJsonRule(rules, word);
+  for (const needed of alternatives.flatMap(namesIn)) addJsonRule(rules, needed);
   return name;
 }
 
 /**
  * A rule for a quoted key other than these: it follows them character by character, as long as the key begins like one. It
- * writes nothing with a backslash, so that no key comes in by another spelling.
+ * writes nothing with a backslash, so that no key comes in by another spelling. Throws `INVALID_INPUT` when the keys begin in too
+ * many ways: each needs a rule.
  */
 export function addOtherKey(rules: GrammarRules, keys: readonly string[]): Part {
-  const character = addJsonRule(rules, 'plain-character');
-  const rest = (known: readonly string[][]): Part => {
-    const firsts = [...new Set(known.flatMap(([first]) => first ?? []))];
-    const branches = firsts.map((first) => {
-      const behind = known.filter((key) => key[0] === first).map((key) => key.slice(1));
-      return [literal(first), rest(behind)];
-    });
-    const another = [`[^"\\\\\\x00-\\x1F\\x7F${firsts.map(escapeCode).join('')}]`, `${character}*`];
-    const ends = known.some((key) => key.length === 0) ? [] : [[]];
-    return rules.add([...branches, another, ...ends]);
-  };
-  const quote = '"\\""';
   const plain = keys.filter((key) => JSON.stringify(key) === `"${key}"`);
-  return rules.add([[quote, rest(plain.map((key) => [...key])), quote]]);
+  const character = addJsonRule(rules, 'plain-character');
+  const names = new Map<KeyBeginning, Part>();
+  // The longer a beginning, the later it was made: each finds the rules of those behind it.
+  for (const beginning of beginningsOf(rules, plain).reverse()) {
+    const firsts = [...beginning.next.keys()];
+    const branches = [...beginning.next].map(([first, behind]) => [literal(first), names.get(behind) as Part]);
+    const another = [`[^"\\\\\\x00-\\x1F\\x7F${firsts.map(escapeCode).join('')}]`, `${character}*`];
+    names.set(beginning, rules.add([...branches, another, ...(beginning.isKey ? [] : [[]])]));
+  }
+  const [rest] = [...names.values()].slice(-1);
+  return rules.addKeysExcept(plain, [['"\\""', rest as Part, '"\\""']]);
+}
+
+/** What some keys begin with. */
+interface KeyBeginning {
+  /** One character longer, by that character. */
+  readonly next: Map<string, KeyBeginning>;
+  isKey: boolean;
+}
+
+/** All that keys begin with, the empty beginning first and each behind those that it begins with. */
+function beginningsOf(rules: GrammarRules, keys: readonly string[]): KeyBeginning[] {
+  const beginnings: KeyBeginning[] = [{ next: new Map(), isKey: false }];
+  for (const key of keys) {
+    let at = beginnings[0] as KeyBeginning;
+    for (const character of key) {
+      const next = at.next.get(character) ?? { next: new Map(), isKey: false };
+      if (!at.next.has(character)) rules.reserve(beginnings.push(next));
+      at.next.set(character, next);
+      at = next;
+    }
+    at.isKey = true;
+  }
+  return beginnings;
 }

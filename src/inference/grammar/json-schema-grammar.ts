@@ -1,12 +1,27 @@
 import { isObject } from '../../core/json.js';
-import { GrammarRules, literal, type Part } from './grammar-rules.js';
+import { literal, type Part } from './grammar-parts.js';
+import { GrammarRules } from './grammar-rules.js';
 import { addJsonRule, addOtherKey } from './json-rules.js';
-import { allowOnly, below, nodeOf, readCount, readList, refuse, resolveReference, type SchemaNode } from './schema-reader.js';
+import {
+  allowOnly,
+  below,
+  nodeOf,
+  readCount,
+  readList,
+  refuse,
+  resolveReference,
+  type SchemaNode,
+  shorten,
+  tooLarge,
+} from './schema-reader.js';
 
 const MAX_DEPTH = 64;
 /** libllama writes a repetition out, so all of them together are bounded too. */
 const MAX_REPETITIONS = 1000;
 const MAX_ALL_REPETITIONS = 10_000;
+const MAX_PROPERTIES = 1000;
+/** Schemas that are read, one again for each `allOf` that refers to it. Equal ones share a rule, so the rules do not bound them. */
+const MAX_SCHEMAS = 10_000;
 
 /** What a schema may say of each type, beside `type`. */
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
@@ -56,14 +71,15 @@ class SchemaConverter {
   /** Rules of what references point to, also while they are being made. */
   readonly #references = new Map<unknown, Part>();
   #repetitions = 0;
+  #schemas = 0;
 
   constructor(root: unknown) {
     this.#root = root;
   }
 
   convert(): string {
-    this.#rules.add([[this.#reference({ schema: this.#root, path: '#' }, 0)]], 'root');
-    return this.#rules.toString();
+    const root = this.#rules.add([[this.#reference({ schema: this.#root, path: '#' }, 0)]], 'root');
+    return this.#rules.print(root);
   }
 
   /** The rule of a schema that others may point to. */
@@ -78,6 +94,7 @@ class SchemaConverter {
   /** The rule of a schema. */
   #convert({ schema, path }: Placed, depth: number): Part {
     if (depth > MAX_DEPTH) refuse(path, `lies more than ${MAX_DEPTH} deep`);
+    if (++this.#schemas > MAX_SCHEMAS) throw tooLarge(`it has more than ${MAX_SCHEMAS} schemas in it`);
     if (schema === true) return addJsonRule(this.#rules, 'value');
     if (!isObject(schema)) return refuse(path, 'is not a schema that a value can have');
     const node = nodeOf(schema, path);
@@ -88,20 +105,21 @@ class SchemaConverter {
     if (fields.has('const') || fields.has('enum')) return this.#convertValues(node);
     const types = typesOf(node);
     allowOnly(node, 'type', ...types.flatMap((type) => FIELDS[type] ?? []));
-    const [first, ...others] = types.map((type) => [this.#convertType(node, type, depth)]);
-    return others.length === 0 ? (first?.[0] as Part) : this.#rules.add([first as Part[], ...others]);
+    const parts = types.map((type) => this.#convertType(node, type, depth));
+    return parts.length === 1 ? (parts[0] as Part) : this.#addChoice(parts, node.path);
   }
 
   #resolve(node: SchemaNode): Placed {
     allowOnly(node, '$ref');
     const reference = node.fields.get('$ref');
-    return { schema: resolveReference(this.#root, reference, below(node.path, '$ref')), path: String(reference) };
+    return { schema: resolveReference(this.#root, reference, below(node.path, '$ref')), path: shorten(String(reference)) };
   }
 
   #convertAlternatives(node: SchemaNode, name: string, depth: number): Part {
     allowOnly(node, name);
     const alternatives = readList(node, name).map((schema, i) => ({ schema, path: below(node.path, name, i) }));
-    return this.#rules.add(alternatives.map((each) => [this.#convert(each, depth + 1)]));
+    const parts = alternatives.map((each) => this.#convert(each, depth + 1));
+    return this.#addChoice(parts, node.path);
   }
 
   #convertValues(node: SchemaNode): Part {
@@ -110,11 +128,20 @@ class SchemaConverter {
     const types = node.fields.has('type') ? typesOf(node) : undefined;
     const possible = types ? values.filter((value) => types.some((type) => isOfType(value, type))) : values;
     if (possible.length === 0) refuse(node.path, 'has no value of its type');
-    return this.#rules.add(possible.map((value) => [literal(stringify(value, node.path))]));
+    const texts = possible.map((value) => literal(stringify(value, node.path)));
+    return this.#addChoice(texts, node.path);
+  }
+
+  /** One of these parts. */
+  #addChoice(parts: readonly Part[], path: string): Part {
+    return this.#rules.addChoice(
+      [...new Set(parts)].map((part) => [part]),
+      path,
+    );
   }
 
   #convertType(node: SchemaNode, type: string, depth: number): Part {
-    if (type === 'object') return this.#convertMembers(readMembers(node), depth);
+    if (type === 'object') return this.#convertMembers(readMembers(node), node.path, depth);
     if (type === 'array') return this.#convertArray(node, depth);
     if (type === 'string') return this.#convertString(node);
     return addJsonRule(this.#rules, type);
@@ -147,14 +174,16 @@ class SchemaConverter {
   /** An array of some items, then of `least` to `most` further ones. */
   #convertItems(first: readonly Part[], further: FurtherItems | undefined, path: string): Part {
     const space = addJsonRule(this.#rules, 'space');
-    const array = (...items: Part[]) => ['"["', space, ...items, space, '"]"'];
+    const end = [space, '"]"'];
+    const array = (...behind: Part[]) => this.#rules.add([['"["', space, ...behind]]);
     const listed = first.flatMap((item, i) => (i === 0 ? [item] : ['","', space, item]));
-    if (!further) return this.#rules.add([listed.length === 0 ? ['"["', space, '"]"'] : array(...listed)]);
+    if (!further) return listed.length === 0 ? array('"]"') : array(...listed, ...end);
     const { item, least, most } = further;
     const more = this.#rules.add([['","', space, item]]);
-    if (first.length > 0) return this.#rules.add([array(...listed, this.#repeat(more, least, most, path))]);
+    if (first.length > 0) return array(...listed, this.#repeat(more, least, most, path), ...end);
     const behindFirst = this.#repeat(more, Math.max(0, least - 1), most === undefined ? undefined : most - 1, path);
-    return this.#rules.add([array(item, behindFirst), ...(least === 0 ? [['"["', space, '"]"']] : [])]);
+    const items = [item, behindFirst, ...end];
+    return least > 0 ? array(...items) : array(this.#rules.add([items, ['"]"']]));
   }
 
   #convertAll(node: SchemaNode, depth: number): Part {
@@ -171,7 +200,7 @@ class SchemaConverter {
       }
       for (const key of required) merged.required.add(key);
     }
-    return this.#convertMembers(merged, depth);
+    return this.#convertMembers(merged, node.path, depth);
   }
 
   #objectNode({ schema, path }: Placed, depth: number): SchemaNode {
@@ -184,27 +213,27 @@ class SchemaConverter {
   }
 
   /**
-   * An object. From the last property to the first there are two rules for what may follow: one where nothing was written yet,
-   * and one that begins with a comma.
+   * An object. From the last property to the first, `members` are what may be written from there on if something is, and behind a
+   * member come a comma and those of the next one. So a rule that chooses a property begins in one way for each of them.
    */
-  #convertMembers({ properties, required, additional }: Members, depth: number): Part {
+  #convertMembers({ properties, required, additional }: Members, path: string, depth: number): Part {
+    refuseMany(properties.size);
     const space = addJsonRule(this.#rules, 'space');
     const keys = [...properties.keys()];
-    const behindComma = (member: readonly Part[]) => ['","', space, ...member];
+    const behindComma = (parts: readonly Part[]) => ['","', space, ...parts];
     const other = additional ? this.#otherMember(keys, additional, depth) : undefined;
-    let rest = other ? [`${this.#rules.add([behindComma(other)])}*`] : [];
-    let first = other ? [this.#rules.add([[...other, ...rest], []])] : [];
-    const firstRequired = keys.findIndex((key) => required.has(key));
-    for (const [index, key] of [...keys.entries()].reverse()) {
+    let members = other ? [...other, `${this.#rules.add([behindComma(other)])}*`] : [];
+    let mayEnd = true;
+    const orNothing = (parts: readonly Part[]) => (mayEnd && members.length > 0 ? [this.#rules.add([[], parts])] : parts);
+    for (const key of keys.reverse()) {
       const value = this.#convert(properties.get(key) as Placed, depth + 1);
-      const member = [literal(JSON.stringify(key)), '":"', space, value];
+      const behind = members.length > 0 ? orNothing(behindComma(members)) : [];
+      const member = [literal(JSON.stringify(key)), '":"', space, value, ...behind];
       const isRequired = required.has(key);
-      if (firstRequired < 0 || index <= firstRequired) {
-        first = [this.#rules.add([[...member, ...rest], ...(isRequired ? [] : [first])])];
-      }
-      if (index > 0) rest = [this.#rules.add([[...behindComma(member), ...rest], ...(isRequired ? [] : [rest])])];
+      members = isRequired || members.length === 0 ? member : [this.#rules.addFrom(path, [member, members])];
+      if (isRequired) mayEnd = false;
     }
-    return this.#rules.add([['"{"', space, ...first, space, '"}"']]);
+    return this.#rules.add([['"{"', space, ...orNothing(members), space, '"}"']]);
   }
 
   #otherMember(keys: readonly string[], additional: Placed, depth: number): Part[] {
@@ -247,6 +276,7 @@ function readMembers({ path, fields }: SchemaNode): Members {
   if (!Array.isArray(required) || required.some((key) => typeof key !== 'string')) {
     return refuse(below(path, 'required'), 'is not a list of names');
   }
+  refuseMany(Object.keys(properties).length);
   const placed = new Map<string, Placed>();
   for (const [key, schema] of Object.entries(properties)) placed.set(key, { schema, path: below(path, 'properties', key) });
   const isOpen = additionalProperties ?? (placed.size === 0 && required.length === 0 && !fields.has('properties'));
@@ -254,6 +284,10 @@ function readMembers({ path, fields }: SchemaNode): Members {
   const members: Members = { properties: placed, required: new Set(required) };
   if (isOpen !== false) members.additional = { schema: isOpen, path: below(path, 'additionalProperties') };
   return members;
+}
+
+function refuseMany(properties: number): void {
+  if (properties > MAX_PROPERTIES) throw tooLarge(`an object has more than ${MAX_PROPERTIES} properties`);
 }
 
 function isOfType(value: unknown, type: string): boolean {

@@ -6,6 +6,8 @@ export interface SchemaNode {
   readonly fields: ReadonlyMap<string, unknown>;
 }
 
+const MAX_NAME_CHARACTERS = 100;
+
 /** What says nothing about the values. */
 const ANNOTATIONS = new Set([
   ...['title', 'description', 'default', 'examples', '$comment', '$schema', '$id', '$defs', 'definitions'],
@@ -17,9 +19,14 @@ export function nodeOf(schema: Record<string, unknown>, path: string): SchemaNod
   return { path, fields: new Map(Object.entries(schema).filter(([name]) => !ANNOTATIONS.has(name))) };
 }
 
-/** A path as JSON pointers write it. */
+/** A path as JSON pointers write it, with long names cut: each of thousands of properties has one. */
 export function below(path: string, ...names: (string | number)[]): string {
-  return [path, ...names.map((name) => String(name).replaceAll('~', '~0').replaceAll('/', '~1'))].join('/');
+  return [path, ...names.map((name) => shorten(String(name)).replaceAll('~', '~0').replaceAll('/', '~1'))].join('/');
+}
+
+/** A name or a path for messages. */
+export function shorten(name: string): string {
+  return name.length > MAX_NAME_CHARACTERS ? `${name.slice(0, MAX_NAME_CHARACTERS)}…` : name;
 }
 
 export function refuse(path: string, reason: string): never {
@@ -28,6 +35,10 @@ export function refuse(path: string, reason: string): never {
       'use type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, minLength, maxLength, ' +
       'enum, const, anyOf, oneOf, allOf and $ref',
   });
+}
+
+export function tooLarge(reason: string): CartridgesError {
+  return new CartridgesError('INVALID_INPUT', `the schema is too large: ${reason}`, { hint: 'make it simpler, or split it' });
 }
 
 /** Throws for a field that is none of these: what cannot be held is not passed over. */
@@ -60,7 +71,7 @@ export function resolveReference(root: unknown, reference: unknown, path: string
   for (const name of (reference as string).split('/').slice(1)) {
     const key = decode(name, path).replaceAll('~1', '/').replaceAll('~0', '~');
     if (typeof at !== 'object' || at === null || !Object.hasOwn(at, key))
-      refuse(path, `points to ${reference}, which is not there`);
+      refuse(path, `points to ${shorten(reference as string)}, which is not there`);
     at = (at as Record<string, unknown>)[key];
   }
   return at;
