@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi';
 import type { AnswerLimits } from './answer-limits.js';
 import { maxTokens, sharedFields } from './request-fields.js';
-import { atMost, optional, unsupported } from './schema-parts.js';
+import { atMost, optional, unsupported, unsupportedList } from './schema-parts.js';
 
 /** Parts of one message; a content that is longer is one text. */
 const MAX_CONTENT_PARTS = 256;
@@ -22,7 +22,7 @@ const messageSchema = z
     }),
     name: unsupported(),
     refusal: unsupported(),
-    annotations: unsupported(),
+    annotations: unsupportedList(),
     audio: unsupported(),
     tool_calls: unsupported(),
     tool_call_id: unsupported(),

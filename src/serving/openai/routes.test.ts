@@ -529,7 +529,7 @@ describe('refusals', () => {
     [message({ content: null }), 'messages[0].content', 'text'],
     [message({ content: [{ type: 'image_url', image_url: {} }] }), 'messages[0].content', 'text'],
     [message({ name: 'Bob' }), 'messages[0].name', 'not supported'],
-    [message({ annotations: [] }), 'messages[0].annotations', 'not supported'],
+    [message({ annotations: [{}] }), 'messages[0].annotations', 'not supported'],
     [{ messages: [...HELLO, { role: 'system', content: 'S' }], model: 'pocket:harbour' }, 'messages', 'system'],
     [{ response_format: { type: 'xml' } }, 'response_format.type', 'json_schema'],
     [{ response_format: { type: 'json_object' }, ignore_eos: true }, 'ignore_eos', 'JSON'],
@@ -596,7 +596,7 @@ describe('refusals', () => {
   });
 
   it('let the message pass that openai-python makes of an answer', async () => {
-    const dumped = { refusal: null, role: 'assistant', annotations: null, audio: null, function_call: null, tool_calls: null };
+    const dumped = { refusal: null, role: 'assistant', annotations: [], audio: null, function_call: null, tool_calls: null };
     const { choices } = await chat({});
     const { content } = choices[0]!.message;
     await chat({ messages: [...HELLO, { content, ...dumped }, { ...HELLO[0], name: null }], max_tokens: 1 });

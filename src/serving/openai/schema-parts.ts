@@ -32,6 +32,16 @@ export function unsupported(...neutral: (string | number | boolean)[]) {
     .describe('Not supported.');
 }
 
+/** The same for a list, which asks for nothing when it is empty: an answer of OpenAI may come back in a history with such ones. */
+export function unsupportedList() {
+  const error = 'not supported: leave it out, or send null or []';
+  const empty = z.array(z.unknown(), { error }).max(0, { error });
+  return z
+    .union([z.null({ error }), empty], { error })
+    .optional()
+    .describe('Not supported.');
+}
+
 function countEntries(value: unknown): number {
   if (Array.isArray(value)) return value.length;
   return typeof value === 'object' && value !== null ? Object.keys(value).length : 0;
