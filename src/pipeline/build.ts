@@ -57,21 +57,21 @@ export interface Build {
  * that the result depends on, so the same call continues what an interrupted one has finished.
  */
 export async function buildCartridge(options: BuildOptions): Promise<Build> {
-  const { session, corpus, output } = options;
+  const { session, corpus, output, startedAt = performance.now() } = options;
   const settings = withTokenCount(options);
   await prepareInitialRows(session, corpus.text, settings, settings.training.tokens);
   await assertWritable(output);
-  const folders = foldersOf({ ...options, settings });
-  return inWorkFolder(folders.run, () => buildIn(folders, { ...options, settings }));
+  const build = { ...options, settings, startedAt };
+  const folders = foldersOf(build);
+  return inWorkFolder(folders.run, () => buildIn(folders, build));
 }
 
-async function buildIn(folders: BuildFolders, options: BuildOptions & { settings: Settings }): Promise<Build> {
-  const { session, corpus, settings, output } = options;
+async function buildIn(folders: BuildFolders, options: BuildOptions & { startedAt: number }): Promise<Build> {
+  const { session, corpus, settings, output, startedAt } = options;
   const run = {
     ...(options.onProgress && { onProgress: options.onProgress }),
     ...(options.signal && { signal: options.signal }),
   };
-  const { startedAt = performance.now() } = options;
   const limit = timeLimit(settings, startedAt);
 
   const plan = await fitSynthesis(options, folders.run, limit);
@@ -108,9 +108,8 @@ export interface TrainAndWriteOptions extends BuildOptions {
 
 /** The second half of a build, on a dataset that is there already. */
 export async function trainAndWrite(options: TrainAndWriteOptions): Promise<BuildResult> {
-  const { output } = options;
+  const { output, startedAt = performance.now() } = options;
   const settings = withTokenCount(options);
-  const { startedAt = performance.now() } = options;
   await assertWritable(output);
   // Files of one name in two places are two runs.
   const folder = join(settings.outputFolder, `${nameOf(output)}-${sha256(resolve(output)).slice(0, 10)}`);
