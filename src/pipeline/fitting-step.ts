@@ -83,11 +83,12 @@ function stepLimit({ backend, languageModel, studentBytes }: ModelSession, setti
   if (setting !== undefined) return Math.max(0, parseBytes(setting)! - languageModel.byteLength);
   const { device } = backend;
   // A student that is loaded is taken, or gives way to another: its memory is there for the step, whose plan counts it.
-  const free = (device.kind === 'cpu' ? process.availableMemory() : device.memoryFree) + studentBytes;
-  // libllama's weights are mapped from their file: they count as free until they are used.
-  if (device.kind === 'cpu') return Math.max(0, free - languageModel.byteLength) * FREE_SHARE;
+  if (device.kind === 'cpu') {
+    // libllama's weights are mapped from their file: they count as free until they are used.
+    return Math.max(0, process.availableMemory() + studentBytes - languageModel.byteLength) * FREE_SHARE;
+  }
   // Not every driver tells; a device refuses what it has no room for. The copy is there already.
-  return device.memoryFree > 0 ? free * FREE_SHARE : Number.POSITIVE_INFINITY;
+  return device.memoryFree > 0 ? (device.memoryFree + studentBytes) * FREE_SHARE : Number.POSITIVE_INFINITY;
 }
 
 /** Loading weights that do not fit would take minutes, or end the process. */

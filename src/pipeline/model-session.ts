@@ -148,6 +148,11 @@ export class ModelSession {
     return student;
   }
 
+  /** Bytes of the student that is loaded, on its device. */
+  get studentBytes(): number {
+    return this.#student?.byteLength ?? 0;
+  }
+
   /** Frees all that it holds, once, however often it is called; a student that is being loaded is waited for. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#free();
@@ -170,11 +175,6 @@ export class ModelSession {
     await before?.dispose();
     this.#student = await FrozenModel.load(this.backend, this.gguf, types, run);
     return this.#student;
-  }
-
-  /** Bytes of the student that is loaded, on its device. */
-  get studentBytes(): number {
-    return this.#student?.byteLength ?? 0;
   }
 
   #checkNotDisposed(): void {
