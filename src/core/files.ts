@@ -59,7 +59,8 @@ export async function assertWritable(path: string): Promise<void> {
   }
 }
 
-function partBeside(path: string): string {
+/** A new name beside a path, for what is renamed to it when it is whole: `.name.random.part`. */
+export function partBeside(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.part`);
 }
 

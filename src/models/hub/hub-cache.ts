@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
-import { writeFileAtomic } from '../../core/files.js';
+import { dirname, join, relative } from 'node:path';
+import { partBeside, writeFileAtomic } from '../../core/files.js';
 
 /**
  * The Hugging Face cache: `models--org--name/` with the bytes once under `blobs/<hash>`, a tree of links to them per commit
@@ -63,7 +62,7 @@ export class HubCache {
 
 /** Under another name first: two processes may do it at once, and a reader finds the link at every time. */
 async function replaceLink(blob: string, link: string): Promise<void> {
-  const temporary = join(dirname(link), `.${basename(link)}.${randomBytes(6).toString('hex')}.part`);
+  const temporary = partBeside(link);
   try {
     await linkOrCopy(blob, temporary);
     await rename(temporary, link);
