@@ -1,34 +1,33 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LanguageModel } from '../language-model.js';
-import { GrammarFactory } from './grammar-constraint.js';
+import { PocketGrammars } from '../../../test/support/pocket-grammars.js';
 import { jsonSchemaToGrammar } from './json-schema-grammar.js';
 
 const DEPTH = 30;
 const TOKEN_MS = 50;
 const TOTAL_MS = 5000;
 
-let model: LanguageModel;
-let grammars: GrammarFactory;
+let grammars: PocketGrammars;
 
 beforeAll(async () => {
-  model = await LanguageModel.load({ modelPath: 'models/pocket/pocket.gguf', device: 'cpu', threads: 1 });
-  grammars = new GrammarFactory(model);
+  grammars = await PocketGrammars.load();
   // The first look at all tokens sorts the vocabulary.
-  const constraint = grammars.parse('root ::= "a"');
-  constraint.forbid(new Float32Array(model.tokenizer.vocabularySize));
+  const constraint = grammars.factory.parse('root ::= "a"');
+  constraint.forbid(new Float32Array(grammars.model.tokenizer.vocabularySize));
   constraint.dispose();
 });
-afterAll(() => model.dispose());
+afterAll(() => grammars.dispose());
 
 /** The longest that a token of a text took, all times together, and whether the text may end there. */
 function follow(schema: unknown, text: string): { tokenMs: number; totalMs: number; isWhole: boolean } {
-  const constraint = grammars.parse(jsonSchemaToGrammar(schema));
-  const logits = new Float32Array(model.tokenizer.vocabularySize);
+  const { factory, model } = grammars;
+  const { tokenizer } = model;
+  const constraint = factory.parse(jsonSchemaToGrammar(schema));
+  const logits = new Float32Array(tokenizer.vocabularySize);
   let [tokenMs, totalMs] = [0, 0];
   try {
-    for (const token of model.tokenizer.encode(text)) {
+    for (const token of tokenizer.encode(text)) {
       const begun = performance.now();
-      if (!constraint.allows(token)) throw new Error(`${model.tokenizer.decode([token])} is refused`);
+      if (!constraint.allows(token)) throw new Error(`${tokenizer.decode([token])} is refused`);
       constraint.accept(token);
       constraint.forbid(logits)();
       const ms = performance.now() - begun;
@@ -36,7 +35,7 @@ function follow(schema: unknown, text: string): { tokenMs: number; totalMs: numb
       totalMs += ms;
       if (tokenMs > TOKEN_MS) break;
     }
-    return { tokenMs, totalMs, isWhole: constraint.allows(model.tokenizer.eosToken!) };
+    return { tokenMs, totalMs, isWhole: constraint.allows(tokenizer.eosToken!) };
   } finally {
     constraint.dispose();
   }
