@@ -31,6 +31,8 @@ const SHORT_USERS = [1, 8, 32];
 /** Every user of `llama-server` reads the text for himself at first: 32 of them would read for a quarter of an hour. */
 const CORPUS_USERS = [1, 8];
 const NEW_TOKENS = 64;
+/** Each server has made so many tokens before its runs count: ours is compiled while it runs. */
+const WARM_UP_TOKENS = 512;
 /** A turn with its framing and its answer. */
 const TURN_TOKENS = 192;
 const CARTRIDGE_TOKENS = 384;
@@ -171,20 +173,20 @@ interface Requests {
   rival: () => UserRequest[];
 }
 
-/** Both servers take turns, the same users each; the first run of each warms it up and is left out. */
+/** Both servers take turns, the same users each, once they are warm. */
 async function compare(title: string, servers: Servers, requests: Requests): Promise<BenchCase[]> {
   const runs: Record<keyof Servers, AnswersTogether[]> = { ours: [], rival: [] };
   const outsideMs: number[] = [];
   try {
-    for (let repetition = 0; repetition <= Number(options.repetitions); repetition++) {
+    for (const side of ['ours', 'rival'] as const) await warmUp(servers[side], requests[side]);
+    for (let repetition = 0; repetition < Number(options.repetitions); repetition++) {
       for (const side of ['ours', 'rival'] as const) {
         const before = await decodeMs(servers.ours);
         const run = await answerTogether(servers[side].url, requests[side]());
-        if (repetition > 0 && side === 'ours')
-          outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
+        if (side === 'ours') outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
         const figures = `${run.tokensPerSecond.toFixed(1)} tokens/s, first token ${run.firstTokenMs.toFixed(0)} ms`;
-        progress(`${title}, ${servers[side].name}${repetition === 0 ? ' (warm-up)' : ''}: ${figures}`);
-        if (repetition > 0) runs[side].push(run);
+        progress(`${title}, ${servers[side].name}: ${figures}`);
+        runs[side].push(run);
       }
     }
   } finally {
@@ -203,6 +205,10 @@ async function compare(title: string, servers: Servers, requests: Requests): Pro
       rivalName: 'no rival',
     }),
   ];
+}
+
+async function warmUp({ url }: ServerProcess, requests: () => UserRequest[]): Promise<void> {
+  for (let tokens = 0; tokens < WARM_UP_TOKENS; ) tokens += (await answerTogether(url, requests())).tokens;
 }
 
 /** Time that the engine of our server has spent in decodes; what is left of a run is this package's own. */

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PACKAGED_GOLDEN_FOLDER, readGolden } from '../../test/support/golden.js';
+import { allowedProcessors, parseProcessorList } from '../native/processors.js';
 import { LanguageModel } from './language-model.js';
 import { type LlamaContextSettings, LlamaSequenceContext } from './llama-sequence-context.js';
 
@@ -63,24 +65,50 @@ it('takes the middle of a sequence out and another one in', async () => {
   for (const [token, logit] of whole.entries()) expect(joined[token]).toBeCloseTo(logit, 1);
 });
 
+const threadIds = () => readdirSync('/proc/self/task');
+const statusOf = (id: string) => readFileSync(`/proc/self/task/${id}/status`, 'utf8');
+
+/** A context with threads of its own, and the system's numbers of those. */
+async function startContext(threads: number): Promise<{ made: LlamaSequenceContext; helpers: string[] }> {
+  const before = threadIds();
+  const made = await LlamaSequenceContext.create(model.engine, model.handle, model.shape, {
+    ...settings,
+    threads,
+    decodeThreads: threads,
+  });
+  return { made, helpers: threadIds().filter((id) => !before.includes(id)) };
+}
+
 it.skipIf(process.platform !== 'linux')('computes all batches with the thread it began with', async () => {
-  const threads = () => readdirSync('/proc/self/task');
-  const switches = (id: string) =>
-    [...readFileSync(`/proc/self/task/${id}/status`, 'utf8').matchAll(/ctxt_switches:\s*(\d+)/g)].map(([, count]) =>
-      Number(count),
-    );
-  const before = threads();
-  const creation = LlamaSequenceContext.create(model.engine, model.handle, model.shape, { ...settings, decodeThreads: 2 });
-  const [helper, ...others] = threads().filter((id) => !before.includes(id));
+  const switches = (id: string) => [...statusOf(id).matchAll(/ctxt_switches:\s*(\d+)/g)].map(([, count]) => Number(count));
+  const { made, helpers } = await startContext(2);
+  const [helper, ...others] = helpers;
   expect(helper).toBeDefined();
   expect(others).toEqual([]);
-  const parallel = await creation;
   const idle = switches(helper!);
   for (let position = 0; position < 20; position++) {
-    parallel.addRow(1, position, 0, true);
-    await parallel.decode();
+    made.addRow(1, position, 0, true);
+    await made.decode();
   }
   expect(switches(helper!)).not.toEqual(idle);
-  parallel.dispose();
-  expect(threads()).not.toContain(helper);
+  made.dispose();
+  expect(threadIds()).not.toContain(helper);
 });
+
+it.skipIf(process.platform !== 'linux' || availableParallelism() < 2)(
+  'gives each thread a processor of its own where there are as many',
+  async () => {
+    const processors = allowedProcessors()!;
+    const placesOf = (ids: readonly string[]) =>
+      ids.map((id) => parseProcessorList(/Cpus_allowed_list:\s*(\S+)/.exec(statusOf(id))![1]!));
+    const all = await startContext(processors.length);
+    expect(placesOf(all.helpers)).toEqual(processors.slice(0, -1).map((processor) => [processor]));
+    // The thread that decodes has the last one, and no other thread.
+    const alone = placesOf(threadIds()).filter((places) => places.length === 1);
+    expect(alone.filter(([processor]) => processor === processors.at(-1))).toHaveLength(1);
+    all.made.dispose();
+    const { made } = await startContext(1);
+    expect(placesOf(threadIds())).toEqual(threadIds().map(() => processors));
+    made.dispose();
+  },
+);

@@ -1,5 +1,6 @@
 import { parseStateBlob, type StateBlobSettings } from '../cartridge/state-blob.js';
 import { CartridgesError } from '../core/errors.js';
+import { decodeThread } from '../native/decode-thread.js';
 import type { Engine } from '../native/engine.js';
 import { GgmlType } from '../native/ggml.js';
 import type { LlamaContext, LlamaMemory, LlamaModel } from '../native/handles.js';
@@ -106,9 +107,8 @@ export class LlamaSequenceContext implements SequenceContext {
       throw new CartridgesError('INTERNAL', `a batch of ${count} rows cannot be decoded, from 1 to ${this.batchRows} can`);
     }
     const { context, batch } = this.#live;
-    await decodeBatch(this.#engine, context, { ...batch, n_tokens: count });
-    // A GPU may still be computing; whoever asks for logits first would wait for it, on the event loop.
-    if (this.#settings.offload) await callAsync(this.#engine.llama.llama_synchronize, context);
+    // A GPU may compute longer; whoever asks for logits first would wait for it, on the event loop.
+    await decodeBatch(this.#engine, context, { ...batch, n_tokens: count }, this.#settings.offload);
   }
 
   logits(row: number): Float32Array {
@@ -202,7 +202,7 @@ interface BatchRows {
 
 async function openContext(engine: Engine, model: LlamaModel, settings: LlamaContextSettings): Promise<NativeContext> {
   const { llama } = engine;
-  const threadpool = new Threadpool(engine, Math.max(settings.threads, settings.decodeThreads));
+  const threadpool = await Threadpool.start(engine, Math.max(settings.threads, settings.decodeThreads));
   try {
     const context = await initialize(engine, model, settings);
     llama.llama_attach_threadpool(context, threadpool.handle, threadpool.handle);
@@ -268,7 +268,7 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
     rows.positions[0] = 0;
     (rows.sequences[0] as Int32Array)[0] = 0;
     rows.wantsLogits[0] = 0;
-    await decodeBatch(engine, context, { ...batch, n_tokens: 1 });
+    await decodeBatch(engine, context, { ...batch, n_tokens: 1 }, true);
   } finally {
     llama.llama_batch_free(batch);
   }
@@ -278,10 +278,9 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
   return parseStateBlob(blob, shape);
 }
 
-async function decodeBatch(engine: Engine, context: LlamaContext, batch: LlamaBatch): Promise<void> {
-  const { llama, log } = engine;
-  const status = await callAsync(llama.llama_decode, context, batch);
+async function decodeBatch(engine: Engine, context: LlamaContext, batch: LlamaBatch, waits: boolean): Promise<void> {
+  const { status } = await decodeThread(engine).request('decode', { context, batch, waits });
   if (status === 0) return;
-  const reason = status === 1 ? 'no free cells in the cache' : log.take();
+  const reason = status === 1 ? 'no free cells in the cache' : engine.log.take();
   throw new CartridgesError('ENGINE_FAILURE', `decoding ${batch.n_tokens} rows failed with status ${status}: ${reason}`);
 }

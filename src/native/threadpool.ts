@@ -1,11 +1,13 @@
 import { CartridgesError } from '../core/errors.js';
+import { decodeThread } from './decode-thread.js';
 import { chooseDevice, type Device, deviceProcedure } from './devices.js';
 import type { Engine } from './engine.js';
 import type { GgmlThreadpool } from './handles.js';
 import { koffi } from './koffi.js';
+import { allowedProcessors } from './processors.js';
+import type { ThreadpoolParams } from './structs.js';
 import './structs.js';
 
-const newPrototype = koffi.proto('void *cartridges_threadpool_new(ggml_threadpool_params *params)');
 const freePrototype = koffi.proto('void cartridges_threadpool_free(void *pool)');
 
 /**
@@ -16,21 +18,25 @@ const POLL = 0;
 
 /** Threads of ggml's CPU backend that stay between graphs. Without them every graph starts its threads anew. */
 export class Threadpool {
+  readonly handle: GgmlThreadpool;
   readonly #engine: Engine;
   readonly #device: Device;
-  readonly handle: GgmlThreadpool;
 
-  /** Starts `threads` - 1 threads, the caller of a graph is the last one. Throws `ENGINE_FAILURE` when they cannot be started. */
-  constructor(engine: Engine, threads: number) {
-    const device = chooseDevice(engine, 'cpu');
-    const create = deviceProcedure(engine, device, 'ggml_threadpool_new');
-    if (!create) throw new CartridgesError('ENGINE_FAILURE', 'the engine has no threads for the CPU');
-    const params = { ...engine.ggml.ggml_threadpool_params_default(threads), poll: POLL };
-    const handle = koffi.call(create, newPrototype, params) as GgmlThreadpool | null;
-    if (!handle) throw new CartridgesError('ENGINE_FAILURE', `${threads} threads could not be started: ${engine.log.take()}`);
+  private constructor(engine: Engine, device: Device, handle: GgmlThreadpool) {
     this.#engine = engine;
     this.#device = device;
     this.handle = handle;
+  }
+
+  /** Starts `threads` - 1 threads, the decode thread is the last one. Rejects with `ENGINE_FAILURE` when they cannot be started. */
+  static async start(engine: Engine, threads: number): Promise<Threadpool> {
+    const device = chooseDevice(engine, 'cpu');
+    const create = deviceProcedure(engine, device, 'ggml_threadpool_new');
+    if (!create) throw new CartridgesError('ENGINE_FAILURE', 'the engine has no threads for the CPU');
+    const params = { ...engine.ggml.ggml_threadpool_params_default(threads), ...placement(threads), poll: POLL };
+    const { threadpool } = await decodeThread(engine).request('startThreadpool', { create, params });
+    if (threadpool) return new Threadpool(engine, device, threadpool);
+    throw new CartridgesError('ENGINE_FAILURE', `${threads} threads could not be started: ${engine.log.take()}`);
   }
 
   /** Ends the threads; nothing may use them any more. */
@@ -38,3 +44,20 @@ export class Threadpool {
     koffi.call(deviceProcedure(this.#engine, this.#device, 'ggml_threadpool_free'), freePrototype, this.handle);
   }
 }
+
+/**
+ * Where there are as many threads as processors, each keeps one for itself, the decode thread the last. Otherwise Linux lets two of
+ * them share one for some milliseconds now and then while another is idle, since the event loop and clients want a processor at
+ * times too: for one user that was a tenth of the speed. Fewer threads go where there is room; that is said as well, because the
+ * decode thread may have had a processor of its own before.
+ */
+function placement(threads: number): Partial<ThreadpoolParams> {
+  const processors = allowedProcessors();
+  if (!processors) return {};
+  const cpumask = Array.from({ length: MASK_PROCESSORS }, () => false);
+  for (const processor of processors) if (processor < MASK_PROCESSORS) cpumask[processor] = true;
+  return { cpumask, strict_cpu: threads === processors.length };
+}
+
+/** `GGML_MAX_N_THREADS`, and the processors that ggml's mask has room for. */
+const MASK_PROCESSORS = 512;

@@ -5,8 +5,8 @@ import { chooseKeptTurnCells, countParameters } from './kept-turns.js';
 test('a large model keeps more finished turns in the cache than a small one', () => {
   const small = chooseKeptTurnCells({ layers: 30, heads: 9 }, 134_515_008);
   const large = chooseKeptTurnCells({ layers: 28, heads: 24 }, 3_212_749_888);
-  expect(small).toBe(554);
-  expect(large).toBe(5312);
+  expect(small).toBe(156);
+  expect(large).toBe(1494);
 });
 
 test('the parameters of a model are counted from its tensors', () => {

@@ -4,10 +4,10 @@ import type { ModelConfig } from '../models/model-config.js';
 /** Of a decode's time that finished turns in the cache may cost. */
 const DECODE_SHARE = 0.02;
 /**
- * Products with weights that take as long as passing over one cell of others in one head of one layer: about 2 ns beside 9
- * products a ns, measured with SmolLM2-135M at 8 rows a decode on an AMD EPYC (Zen 3).
+ * Products with weights that take as long as passing over one cell of others in one head of one layer: 2 ns or more beside 31
+ * products a ns, measured with SmolLM2-135M at 8 rows a decode on an AMD EPYC (Zen 4). Processors with slower products have fewer.
  */
-const PRODUCTS_PER_CELL = 18;
+const PRODUCTS_PER_CELL = 64;
 
 /**
  * Cells that finished turns may keep in a server's cache. The attention of each row passes over the cells of all, in every head of

@@ -1,4 +1,3 @@
-import type { ErrorCode } from '../../core/errors.js';
 import type { GgmlBackend, GgmlBuffer } from '../../native/handles.js';
 import type { AdamUpdate } from '../../tensor/adam.js';
 import type { ProductsChoice } from '../../tensor/products/open-products.js';
@@ -41,10 +40,3 @@ export interface Requests {
   /** The rows were replaced: copies of them as operands are made anew. */
   refresh: { request: Record<never, never>; answer: Record<never, never> };
 }
-
-export type RequestKind = keyof Requests;
-export type Request = { [Kind in RequestKind]: { kind: Kind } & Requests[Kind]['request'] }[RequestKind] | { kind: 'close' };
-
-export type Reply =
-  | { answer: Requests[RequestKind]['answer'] }
-  | { error: { code: ErrorCode; message: string; hint: string | undefined } };

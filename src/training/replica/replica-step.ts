@@ -10,11 +10,11 @@ import type { MemoryPlan } from '../memory-plan.js';
 import type { Pack } from '../pack.js';
 import { clipFactor, countRows, LOGIT_CHUNK_BYTES, nothingAccumulated, type StepOptions, stepLoss } from '../step-options.js';
 import type { CartridgeGradients, LossKind, StepLoss, TrainingState, TrainingStep } from '../training-step.js';
-import type { HeadSquares, RequestKind, Requests, WorkerStart } from './protocol.js';
+import type { HeadSquares, Requests, WorkerStart } from './protocol.js';
 import { describeModel } from './replica-model.js';
 import { chooseReplicaPlan, type ReplicaPlan } from './replica-plan.js';
 import type { ReplicaShape } from './replica-shape.js';
-import { ReplicaThread } from './replica-thread.js';
+import { type ReplicaThread, startReplicaThread } from './replica-thread.js';
 import { cutPack, type ReplicaUnit } from './replica-unit.js';
 import { SharedCartridge, type SharedRows } from './shared-cartridge.js';
 import type { WorkTimes } from './work-clock.js';
@@ -197,7 +197,7 @@ class Team {
       const common = { products, shape, model: describeModel(model), cartridge, cartridgeAddress, profiles };
       const starts = Array.from({ length: workers }, (_, index) => this.#startOf(index, common));
       // One by one into the list: those that were started are ended when another cannot be.
-      for (const start of starts) this.#threads.push(new ReplicaThread(start));
+      for (const start of starts) this.#threads.push(startReplicaThread(start));
     } catch (error) {
       this.dispose();
       throw error;
@@ -205,7 +205,7 @@ class Team {
   }
 
   /** The same request to every worker; waits for all of them, also when one fails. */
-  async all<Kind extends RequestKind>(kind: Kind, request: Requests[Kind]['request']): Promise<Requests[Kind]['answer'][]> {
+  async all<Kind extends keyof Requests>(kind: Kind, request: Requests[Kind]['request']): Promise<Requests[Kind]['answer'][]> {
     return settled(this.#threads.map((thread) => thread.request(kind, request)));
   }
 

@@ -1,6 +1,8 @@
 import { openSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
-import { CartridgesError, toCartridgesError } from '../../core/errors.js';
+import { workerData } from 'node:worker_threads';
+import { CartridgesError } from '../../core/errors.js';
+import { type RequestHandler, serveRequests } from '../../core/serve-requests.js';
+import type { WorkerMessage } from '../../core/worker-requests.js';
 import { readMatrixRows } from '../../models/matrix-rows.js';
 import type { Ggml } from '../../native/ggml.js';
 import { openGgml } from '../../native/open-ggml.js';
@@ -10,7 +12,7 @@ import { openProducts } from '../../tensor/products/open-products.js';
 import { dense, type Kernel, type Products } from '../../tensor/products/products.js';
 import { addSquares, addTo } from '../../tensor/sums.js';
 import { Arena } from './arena.js';
-import type { HeadSquares, Reply, Request, Requests, WorkerStart } from './protocol.js';
+import type { HeadSquares, Requests, WorkerStart } from './protocol.js';
 import { Replica } from './replica.js';
 import { ReplicaContext } from './replica-context.js';
 import { layOutReplica } from './replica-memory.js';
@@ -18,13 +20,13 @@ import type { ReplicaUnit } from './replica-unit.js';
 import { SharedCartridge } from './shared-cartridge.js';
 import { WorkClock } from './work-clock.js';
 
-type WorkRequest = Exclude<Request, { kind: 'close' }>;
+type WorkRequest = WorkerMessage<Requests>;
 
 /**
  * The entry of a worker thread of the replica step. It answers one request at a time; what happens between two updates is the
  * main thread's to order, so workers never wait for each other.
  */
-class ReplicaWorker {
+class ReplicaWorker implements RequestHandler<Requests> {
   readonly #start: WorkerStart;
   readonly #ggml: Ggml;
   readonly #products: Products;
@@ -121,23 +123,6 @@ class ReplicaWorker {
   }
 }
 
-/** The worker is made for the first request, whose answer then says why it could not be. */
-function serve(port: NonNullable<typeof parentPort>): void {
-  let worker: ReplicaWorker | undefined;
-  port.on('message', (request: Request) => {
-    if (request.kind === 'close') {
-      worker?.dispose();
-      port.close();
-      return;
-    }
-    const reply = answer(() => {
-      worker ??= startWorker();
-      return worker.handle(request);
-    });
-    port.postMessage(reply);
-  });
-}
-
 function startWorker(): ReplicaWorker {
   try {
     return new ReplicaWorker(workerData);
@@ -149,16 +134,6 @@ function startWorker(): ReplicaWorker {
   }
 }
 
-function answer(handle: () => Requests[keyof Requests]['answer']): Reply {
-  try {
-    return { answer: handle() };
-  } catch (thrown) {
-    const { code, message, hint } = toCartridgesError(thrown);
-    return { error: { code, message, hint } };
-  }
-}
-
 // The main thread handles signals; here they would hurt (see `blockSignals`).
 blockSignals();
-if (!parentPort) throw new CartridgesError('INTERNAL', 'the file of a worker thread was loaded by another thread');
-serve(parentPort);
+serveRequests<Requests>(startWorker);

@@ -1,0 +1,42 @@
+import { parentPort } from 'node:worker_threads';
+import { CartridgesError, toCartridgesError } from './errors.js';
+import type { CloseMessage, WorkerMessage, WorkerReply, WorkerRequests } from './worker-requests.js';
+
+export interface RequestHandler<Requests extends WorkerRequests<Requests>> {
+  handle(request: WorkerMessage<Requests>): Requests[keyof Requests]['answer'];
+  dispose(): void;
+}
+
+/**
+ * Answers the requests of a `WorkerThread`, on its side. The handler is made for the first one, whose answer then says why it could
+ * not be. Throws `INTERNAL` on any other thread.
+ */
+export function serveRequests<Requests extends WorkerRequests<Requests>>(make: () => RequestHandler<Requests>): void {
+  if (!parentPort) throw new CartridgesError('INTERNAL', 'the file of a worker thread was loaded by another thread');
+  const port = parentPort;
+  let handler: RequestHandler<Requests> | undefined;
+  port.on('message', (request: WorkerMessage<Requests> | CloseMessage) => {
+    if (request.kind === 'close') {
+      handler?.dispose();
+      port.close();
+      return;
+    }
+    port.postMessage(
+      answer(() => {
+        handler ??= make();
+        return handler.handle(request as WorkerMessage<Requests>);
+      }),
+    );
+  });
+}
+
+function answer<Requests extends WorkerRequests<Requests>>(
+  handle: () => Requests[keyof Requests]['answer'],
+): WorkerReply<Requests> {
+  try {
+    return { answer: handle() };
+  } catch (thrown) {
+    const { code, message, hint } = toCartridgesError(thrown);
+    return { error: { code, message, hint } };
+  }
+}
