@@ -53,6 +53,7 @@ if (model !== undefined) {
 }
 const notes = [
   `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${threads} threads each`,
+  "answered: tokens of all over the time of all, prompts included; decode: from the last user's first token on",
   'first token: that of the last user; the ends of turns are ignored, so all make equally many tokens',
   ...(model === undefined ? [] : [await tuningNote(model)]),
 ];
@@ -195,6 +196,7 @@ async function compare(title: string, servers: Servers, requests: Requests): Pro
   const middle = (side: keyof Servers, figure: keyof AnswersTogether) => median(runs[side].map((run) => run[figure]));
   const figures = (figure: keyof AnswersTogether) => ({ ours: middle('ours', figure), rival: middle('rival', figure) });
   return [
+    comparison({ case: `${title}: answered`, unit: 'tokens/s', ...figures('answeredPerSecond'), rivalName: LLAMA_SERVER }),
     comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures('tokensPerSecond'), rivalName: LLAMA_SERVER }),
     comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs'), rivalName: LLAMA_SERVER }, 'lower'),
     comparison({

@@ -8,6 +8,8 @@ export interface UserRequest {
 }
 
 export interface AnswersTogether {
+  /** New tokens of all users over the whole time, with their prompts. */
+  answeredPerSecond: number;
   /** New tokens of all users a second, from the first token of the last user on; a piece of a stream is taken for a token. */
   tokensPerSecond: number;
   /** Until the last user has his first token. */
@@ -35,7 +37,8 @@ export async function answerTogether(url: string, requests: readonly UserRequest
   // Those who began early have made tokens by then, which count for no server.
   const later = answers.flatMap(({ pieceMs }) => pieceMs).filter((ms) => ms > firstTokenMs).length;
   const tokens = answers.reduce((sum, answer) => sum + answer.tokens, 0);
-  return { tokensPerSecond: (later * 1000) / (totalMs - firstTokenMs), firstTokenMs, totalMs, tokens };
+  const answeredPerSecond = (tokens * 1000) / totalMs;
+  return { answeredPerSecond, tokensPerSecond: (later * 1000) / (totalMs - firstTokenMs), firstTokenMs, totalMs, tokens };
 }
 
 async function answerOne(url: string, { model, messages, maxTokens }: UserRequest, started: number): Promise<Answer> {
