@@ -4,7 +4,7 @@ import type { CloseMessage, WorkerMessage, WorkerReply, WorkerRequests } from '.
 
 export interface RequestHandler<Requests extends WorkerRequests<Requests>> {
   handle(request: WorkerMessage<Requests>): Requests[keyof Requests]['answer'];
-  dispose(): void;
+  dispose?(): void;
 }
 
 /**
@@ -17,7 +17,7 @@ export function serveRequests<Requests extends WorkerRequests<Requests>>(make: (
   let handler: RequestHandler<Requests> | undefined;
   port.on('message', (request: WorkerMessage<Requests> | CloseMessage) => {
     if (request.kind === 'close') {
-      handler?.dispose();
+      handler?.dispose?.();
       port.close();
       return;
     }

@@ -107,8 +107,7 @@ export class LlamaSequenceContext implements SequenceContext {
       throw new CartridgesError('INTERNAL', `a batch of ${count} rows cannot be decoded, from 1 to ${this.batchRows} can`);
     }
     const { context, batch } = this.#live;
-    // A GPU may compute longer; whoever asks for logits first would wait for it, on the event loop.
-    await decodeBatch(this.#engine, context, { ...batch, n_tokens: count }, this.#settings.offload);
+    await decodeBatch(this.#engine, context, { ...batch, n_tokens: count });
   }
 
   logits(row: number): Float32Array {
@@ -268,7 +267,7 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
     rows.positions[0] = 0;
     (rows.sequences[0] as Int32Array)[0] = 0;
     rows.wantsLogits[0] = 0;
-    await decodeBatch(engine, context, { ...batch, n_tokens: 1 }, true);
+    await decodeBatch(engine, context, { ...batch, n_tokens: 1 });
   } finally {
     llama.llama_batch_free(batch);
   }
@@ -278,8 +277,8 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
   return parseStateBlob(blob, shape);
 }
 
-async function decodeBatch(engine: Engine, context: LlamaContext, batch: LlamaBatch, waits: boolean): Promise<void> {
-  const { status } = await decodeThread(engine).request('decode', { context, batch, waits });
+async function decodeBatch(engine: Engine, context: LlamaContext, batch: LlamaBatch): Promise<void> {
+  const { status } = await decodeThread(engine).request('decode', { context, batch });
   if (status === 0) return;
   const reason = status === 1 ? 'no free cells in the cache' : engine.log.take();
   throw new CartridgesError('ENGINE_FAILURE', `decoding ${batch.n_tokens} rows failed with status ${status}: ${reason}`);

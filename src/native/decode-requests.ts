@@ -13,6 +13,6 @@ export interface DecodeRequests {
     request: { create: bigint; params: ThreadpoolParams };
     answer: { threadpool: GgmlThreadpool | null };
   };
-  /** Computes a batch and, with `waits`, waits for a GPU that may compute longer. The status is that of `llama_decode`. */
-  decode: { request: { context: LlamaContext; batch: LlamaBatch; waits: boolean }; answer: { status: number } };
+  /** Computes a batch, on a GPU to its end. The status is that of `llama_decode`. */
+  decode: { request: { context: LlamaContext; batch: LlamaBatch }; answer: { status: number } };
 }

@@ -24,13 +24,12 @@ class DecodeWorker implements RequestHandler<DecodeRequests> {
     if (request.kind === 'startThreadpool') {
       return { threadpool: koffi.call(request.create, createPrototype, request.params) as GgmlThreadpool | null };
     }
-    const { context, batch, waits } = request;
+    const { context, batch } = request;
     const status = this.#llama.llama_decode(context, batch);
-    if (waits) this.#llama.llama_synchronize(context);
+    // A GPU may compute longer; whoever asks for logits first would wait for it, on the event loop.
+    this.#llama.llama_synchronize(context);
     return { status };
   }
-
-  dispose(): void {}
 }
 
 // The main thread handles signals, and threads that are started here get none either.

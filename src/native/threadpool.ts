@@ -6,7 +6,6 @@ import type { GgmlThreadpool } from './handles.js';
 import { koffi } from './koffi.js';
 import { allowedProcessors } from './processors.js';
 import type { ThreadpoolParams } from './structs.js';
-import './structs.js';
 
 const freePrototype = koffi.proto('void cartridges_threadpool_free(void *pool)');
 
@@ -15,6 +14,9 @@ const freePrototype = koffi.proto('void cartridges_threadpool_free(void *pool)')
  * millisecond; spinning would take a processor from the event loop and from other contexts.
  */
 const POLL = 0;
+
+/** `GGML_MAX_N_THREADS`, and the processors that ggml's mask has room for. */
+const MASK_PROCESSORS = 512;
 
 /** Threads of ggml's CPU backend that stay between graphs. Without them every graph starts its threads anew. */
 export class Threadpool {
@@ -58,6 +60,3 @@ function placement(threads: number): Partial<ThreadpoolParams> {
   for (const processor of processors) if (processor < MASK_PROCESSORS) cpumask[processor] = true;
   return { cpumask, strict_cpu: threads === processors.length };
 }
-
-/** `GGML_MAX_N_THREADS`, and the processors that ggml's mask has room for. */
-const MASK_PROCESSORS = 512;
