@@ -51,6 +51,9 @@ export function bindOneDnn(library: LibraryHandle) {
     ),
     dnnl_primitive_attr_destroy: bind<(attributes: DnnlAttributes) => number>('int dnnl_primitive_attr_destroy(void *attr)'),
     dnnl_post_ops_create: bind<(postOps: Out) => number>('int dnnl_post_ops_create(_Out_ void **post_ops)'),
+    dnnl_post_ops_append_binary: bind<(postOps: DnnlPostOps, algorithm: number, operand: DnnlMemoryDescriptor) => number>(
+      'int dnnl_post_ops_append_binary(void *post_ops, int alg, void *operand)',
+    ),
     dnnl_post_ops_destroy: bind<(postOps: DnnlPostOps) => number>('int dnnl_post_ops_destroy(void *post_ops)'),
     dnnl_reorder_primitive_desc_create: bind<
       (

@@ -1,12 +1,14 @@
 import { binder, type LibraryHandle } from '../koffi.js';
 import {
   Algorithm,
+  BinaryAlgorithm,
   type DescriptorApi,
   type DnnlAttributes,
   type DnnlEngine,
   type DnnlMemoryDescriptor,
   type DnnlPostOps,
   type DnnlPrimitiveDescriptor,
+  type ElementOperation,
   Propagation,
 } from './descriptors.js';
 import { created, requireSuccess } from './status.js';
@@ -14,8 +16,8 @@ import { created, requireSuccess } from './status.js';
 /** Sizes of the structs of 2.6 in bytes. They are only handed from one call to the next. */
 const STRUCT_BYTES = { memory: 696, matmul: 2_800, softmax: 2_800, eltwise: 1_416, binary: 2_096 } as const;
 
-/** `dnnl_eltwise_swish` in 2.x */
-const SWISH = 0xdf;
+/** `dnnl_eltwise_…` in 2.x */
+const ELEMENT_ALGORITHMS: Readonly<Record<ElementOperation, number>> = { linear: 0x7f, sqrt: 0x6f, power: 0x20, logistic: 0xaf };
 
 type Descriptor = DnnlMemoryDescriptor;
 
@@ -27,13 +29,8 @@ export function descriptors2(library: LibraryHandle): DescriptorApi {
     requireSuccess(initialize(struct), `the descriptor of ${kind}`);
     return struct;
   };
-  const primitive = (
-    engine: DnnlEngine,
-    struct: Uint8Array,
-    attributes: DnnlAttributes | null = null,
-    forward: DnnlPrimitiveDescriptor | null = null,
-  ): DnnlPrimitiveDescriptor =>
-    created('dnnl_primitive_desc_create', c.dnnl_primitive_desc_create, struct, attributes, engine, forward);
+  const primitive = (engine: DnnlEngine, struct: Uint8Array, attributes: DnnlAttributes | null = null): DnnlPrimitiveDescriptor =>
+    created('dnnl_primitive_desc_create', c.dnnl_primitive_desc_create, struct, attributes, engine, null);
   return {
     memory: (dimensions, strides, type) => {
       const [d, s] = [dimensions, strides].map((list) => BigInt64Array.from(list, BigInt)) as [BigInt64Array, BigInt64Array];
@@ -53,23 +50,26 @@ export function descriptors2(library: LibraryHandle): DescriptorApi {
         c.dnnl_softmax_v2_forward_desc_init(struct, FORWARD_INFERENCE, Algorithm.SOFTMAX_ACCURATE, x, y, axis);
       return primitive(engine, operation('softmax', initialize));
     },
-    swish: (engine, x, propagation) =>
-      primitive(
-        engine,
-        operation('eltwise', (struct) => c.dnnl_eltwise_forward_desc_init(struct, propagation, SWISH, x, 1, 0)),
-      ),
-    swishBackward: (engine, x, forward) => {
-      const struct = operation('eltwise', (target) => c.dnnl_eltwise_backward_desc_init(target, SWISH, x, x, 1, 0));
-      return primitive(engine, struct, null, forward);
+    logistic: (engine, x) => {
+      const { FORWARD_INFERENCE } = Propagation;
+      const initialize = (struct: Uint8Array) =>
+        c.dnnl_eltwise_forward_desc_init(struct, FORWARD_INFERENCE, ELEMENT_ALGORITHMS.logistic, x, 0, 0);
+      return primitive(engine, operation('eltwise', initialize));
     },
-    multiply: (engine, x) =>
+    binary: (engine, kind, a, b, target, attributes) =>
       primitive(
         engine,
-        operation('binary', (struct) => c.dnnl_binary_desc_init(struct, Algorithm.BINARY_MUL, x, x, x)),
+        operation('binary', (struct) => c.dnnl_binary_desc_init(struct, BinaryAlgorithm[kind], a, b, target)),
+        attributes,
       ),
     // 2.x has an iterator for them, which is not bound: what 2.6 chooses on a processor with AMX was not measured.
     nextImplementation: () => false,
     appendSum: (postOps) => requireSuccess(c.dnnl_post_ops_append_sum(postOps, 1), 'dnnl_post_ops_append_sum'),
+    appendElement: (postOps, kind, alpha, beta) => {
+      const status = c.dnnl_post_ops_append_eltwise(postOps, 1, ELEMENT_ALGORITHMS[kind], alpha, beta);
+      requireSuccess(status, 'dnnl_post_ops_append_eltwise');
+    },
+    postOperationBase: 16_384,
   };
 }
 
@@ -80,17 +80,14 @@ function bindDescriptors(library: LibraryHandle) {
       (descriptor: Uint8Array, count: number, dimensions: BigInt64Array, type: number, strides: BigInt64Array) => number
     >('int dnnl_memory_desc_init_by_strides(void *md, int ndims, const int64_t *dims, int type, const int64_t *strides)'),
     dnnl_primitive_desc_create: bind<
-      (
-        pd: [unknown],
-        operation: Uint8Array,
-        attributes: DnnlAttributes | null,
-        engine: DnnlEngine,
-        forward: DnnlPrimitiveDescriptor | null,
-      ) => number
+      (pd: [unknown], operation: Uint8Array, attributes: DnnlAttributes | null, engine: DnnlEngine, forward: null) => number
     >('int dnnl_primitive_desc_create(_Out_ void **pd, void *op_desc, void *attr, void *engine, void *hint)'),
     dnnl_post_ops_append_sum: bind<(postOps: DnnlPostOps, scale: number) => number>(
       'int dnnl_post_ops_append_sum(void *post_ops, float scale)',
     ),
+    dnnl_post_ops_append_eltwise: bind<
+      (postOps: DnnlPostOps, scale: number, algorithm: number, alpha: number, beta: number) => number
+    >('int dnnl_post_ops_append_eltwise(void *post_ops, float scale, int alg, float alpha, float beta)'),
     dnnl_matmul_desc_init: bind<(target: Uint8Array, a: Descriptor, b: Descriptor, bias: null, c: Descriptor) => number>(
       'int dnnl_matmul_desc_init(void *desc, void *src, void *weights, void *bias, void *dst)',
     ),
@@ -100,9 +97,6 @@ function bindDescriptors(library: LibraryHandle) {
     dnnl_eltwise_forward_desc_init: bind<
       (target: Uint8Array, propagation: number, algorithm: number, x: Descriptor, alpha: number, beta: number) => number
     >('int dnnl_eltwise_forward_desc_init(void *desc, int prop, int alg, void *data, float alpha, float beta)'),
-    dnnl_eltwise_backward_desc_init: bind<
-      (target: Uint8Array, algorithm: number, gradient: Descriptor, x: Descriptor, alpha: number, beta: number) => number
-    >('int dnnl_eltwise_backward_desc_init(void *desc, int alg, void *diff, void *data, float alpha, float beta)'),
     dnnl_binary_desc_init: bind<(target: Uint8Array, algorithm: number, a: Descriptor, b: Descriptor, c: Descriptor) => number>(
       'int dnnl_binary_desc_init(void *desc, int alg, void *src0, void *src1, void *dst)',
     ),

@@ -1,12 +1,14 @@
 import { binder, type LibraryHandle } from '../koffi.js';
 import {
   Algorithm,
+  BinaryAlgorithm,
   type DescriptorApi,
   type DnnlAttributes,
   type DnnlEngine,
   type DnnlMemoryDescriptor,
   type DnnlPostOps,
   type DnnlPrimitiveDescriptor,
+  type ElementOperation,
   Propagation,
 } from './descriptors.js';
 import { created, requireSuccess } from './status.js';
@@ -14,8 +16,8 @@ import { created, requireSuccess } from './status.js';
 type Out = [unknown];
 type Descriptor = DnnlMemoryDescriptor;
 
-/** `dnnl_eltwise_swish` in 3.x */
-const SWISH = 44;
+/** `dnnl_eltwise_…` in 3.x */
+const ELEMENT_ALGORITHMS: Readonly<Record<ElementOperation, number>> = { linear: 0x26, sqrt: 0x25, power: 0x30, logistic: 0x29 };
 
 /** Descriptors in oneDNN 3.x: opaque handles, made in one call. */
 export function descriptors3(library: LibraryHandle): DescriptorApi {
@@ -43,46 +45,37 @@ export function descriptors3(library: LibraryHandle): DescriptorApi {
         axis,
         null,
       ),
-    swish: (engine, x, propagation) =>
+    logistic: (engine, x) =>
       created(
         'dnnl_eltwise_forward_primitive_desc_create',
         c.dnnl_eltwise_forward_primitive_desc_create,
         engine,
-        propagation,
-        SWISH,
+        Propagation.FORWARD_INFERENCE,
+        ELEMENT_ALGORITHMS.logistic,
         x,
         x,
-        1,
+        0,
         0,
         null,
       ),
-    swishBackward: (engine, x, forward) =>
-      created(
-        'dnnl_eltwise_backward_primitive_desc_create',
-        c.dnnl_eltwise_backward_primitive_desc_create,
-        engine,
-        SWISH,
-        x,
-        x,
-        x,
-        1,
-        0,
-        forward,
-        null,
-      ),
-    multiply: (engine, x) =>
+    binary: (engine, operation, a, b, target, attributes) =>
       created(
         'dnnl_binary_primitive_desc_create',
         c.dnnl_binary_primitive_desc_create,
         engine,
-        Algorithm.BINARY_MUL,
-        x,
-        x,
-        x,
-        null,
+        BinaryAlgorithm[operation],
+        a,
+        b,
+        target,
+        attributes,
       ),
     nextImplementation: (descriptor) => c.dnnl_primitive_desc_next_impl(descriptor) === 0,
     appendSum: (postOps) => requireSuccess(c.dnnl_post_ops_append_sum(postOps, 1, 0, 0), 'dnnl_post_ops_append_sum'),
+    appendElement: (postOps, operation, alpha, beta) => {
+      const status = c.dnnl_post_ops_append_eltwise(postOps, ELEMENT_ALGORITHMS[operation], alpha, beta);
+      requireSuccess(status, 'dnnl_post_ops_append_eltwise');
+    },
+    postOperationBase: 32_768,
   };
 }
 
@@ -100,6 +93,9 @@ function bindDescriptors(library: LibraryHandle) {
     ),
     dnnl_post_ops_append_sum: bind<(postOps: DnnlPostOps, scale: number, zeroPoint: number, type: number) => number>(
       'int dnnl_post_ops_append_sum(void *post_ops, float scale, int32_t zero_point, int type)',
+    ),
+    dnnl_post_ops_append_eltwise: bind<(postOps: DnnlPostOps, algorithm: number, alpha: number, beta: number) => number>(
+      'int dnnl_post_ops_append_eltwise(void *post_ops, int alg, float alpha, float beta)',
     ),
     dnnl_matmul_primitive_desc_create: bind<
       (
@@ -143,24 +139,16 @@ function bindDescriptors(library: LibraryHandle) {
     >(
       'int dnnl_eltwise_forward_primitive_desc_create(_Out_ void **pd, void *engine, int prop, int alg, void *src, void *dst, float alpha, float beta, void *attr)',
     ),
-    dnnl_eltwise_backward_primitive_desc_create: bind<
+    dnnl_binary_primitive_desc_create: bind<
       (
         pd: Out,
         engine: DnnlEngine,
         algorithm: number,
-        sourceGradient: Descriptor,
-        targetGradient: Descriptor,
-        data: Descriptor,
-        alpha: number,
-        beta: number,
-        forward: DnnlPrimitiveDescriptor,
-        attributes: null,
+        a: Descriptor,
+        b: Descriptor,
+        c: Descriptor,
+        attributes: DnnlAttributes | null,
       ) => number
-    >(
-      'int dnnl_eltwise_backward_primitive_desc_create(_Out_ void **pd, void *engine, int alg, void *diff_src, void *diff_dst, void *data, float alpha, float beta, void *hint, void *attr)',
-    ),
-    dnnl_binary_primitive_desc_create: bind<
-      (pd: Out, engine: DnnlEngine, algorithm: number, a: Descriptor, b: Descriptor, c: Descriptor, attributes: null) => number
     >(
       'int dnnl_binary_primitive_desc_create(_Out_ void **pd, void *engine, int alg, void *src0, void *src1, void *dst, void *attr)',
     ),

@@ -13,11 +13,17 @@ export type DnnlMemoryDescriptor = bigint | Uint8Array;
 /** `dnnl_data_type_t` */
 export const DataType = { BF16: 2, F32: 3 } as const;
 /** `dnnl_prop_kind_t`, equal in 2.x and 3.x. */
-export const Propagation = { FORWARD_TRAINING: 64, FORWARD_INFERENCE: 96 } as const;
-/** `dnnl_alg_kind_t`, those that are equal in 2.x and 3.x; swish is not. */
-export const Algorithm = { BINARY_MUL: 0x1fff1, SOFTMAX_ACCURATE: 0x30000 } as const;
+export const Propagation = { FORWARD_INFERENCE: 96 } as const;
+/** `dnnl_alg_kind_t`, those that are equal in 2.x and 3.x. */
+export const Algorithm = { SOFTMAX_ACCURATE: 0x30000 } as const;
+/** Of these, operations with two factors. */
+export const BinaryAlgorithm = { add: 0x1fff0, multiply: 0x1fff1, subtract: 0x1fff5 } as const;
 /** `DNNL_ARG_…`: what an argument of a primitive is. */
-export const Argument = { SRC: 1, SRC_1: 2, DST: 17, WEIGHTS: 33, DIFF_SRC: 129, DIFF_DST: 145 } as const;
+export const Argument = { SRC: 1, SRC_1: 2, DST: 17, WEIGHTS: 33 } as const;
+
+export type BinaryOperation = keyof typeof BinaryAlgorithm;
+/** α·x + β, √x, x to the power of β times α, and 1 / (1 + e⁻ˣ). */
+export type ElementOperation = 'linear' | 'sqrt' | 'power' | 'logistic';
 
 /**
  * Where the APIs of 2.x and 3.x differ: how the descriptor of a primitive is made. Elsewhere names, signatures and numbers
@@ -36,11 +42,20 @@ export interface DescriptorApi {
     attributes: DnnlAttributes | null,
   ): DnnlPrimitiveDescriptor;
   softmax(engine: DnnlEngine, x: DnnlMemoryDescriptor, y: DnnlMemoryDescriptor, axis: number): DnnlPrimitiveDescriptor;
-  swish(engine: DnnlEngine, x: DnnlMemoryDescriptor, propagation: number): DnnlPrimitiveDescriptor;
-  swishBackward(engine: DnnlEngine, x: DnnlMemoryDescriptor, forward: DnnlPrimitiveDescriptor): DnnlPrimitiveDescriptor;
-  multiply(engine: DnnlEngine, x: DnnlMemoryDescriptor): DnnlPrimitiveDescriptor;
+  logistic(engine: DnnlEngine, x: DnnlMemoryDescriptor): DnnlPrimitiveDescriptor;
+  binary(
+    engine: DnnlEngine,
+    operation: BinaryOperation,
+    a: DnnlMemoryDescriptor,
+    b: DnnlMemoryDescriptor,
+    c: DnnlMemoryDescriptor,
+    attributes: DnnlAttributes | null,
+  ): DnnlPrimitiveDescriptor;
   /** Turns the descriptor of a product into that of the next implementation in oneDNN's order; false where there is none. */
   nextImplementation(descriptor: DnnlPrimitiveDescriptor): boolean;
   /** Makes what follows add its result to what lies there. */
   appendSum(postOps: DnnlPostOps): void;
+  appendElement(postOps: DnnlPostOps, operation: ElementOperation, alpha: number, beta: number): void;
+  /** `DNNL_ARG_ATTR_MULTIPLE_POST_OP_BASE`: the number of the first post operation's argument, and between two of them. */
+  postOperationBase: number;
 }

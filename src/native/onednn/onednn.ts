@@ -1,15 +1,17 @@
 import { CartridgesError } from '../../core/errors.js';
 import {
   Argument,
+  BinaryAlgorithm,
+  type BinaryOperation,
   DataType,
   type DnnlAttributes,
   type DnnlEngine,
   type DnnlMemory,
   type DnnlMemoryDescriptor,
+  type DnnlPostOps,
   type DnnlPrimitive,
   type DnnlPrimitiveDescriptor,
   type DnnlStream,
-  Propagation,
 } from './descriptors.js';
 import type { OneDnnLibrary } from './library.js';
 import { created, requireSuccess } from './status.js';
@@ -31,6 +33,16 @@ export interface OneDnnKernel {
 }
 
 /**
+ * What a primitive does to each value of its result before it stores it: to add what lies there, an operation with a further
+ * operand, whose dimensions of 1 count for all, α·x + β, or 1 / √x.
+ */
+export type PostOperation<Operand = DnnlMemoryDescriptor> =
+  | { kind: 'add to result' }
+  | { kind: BinaryOperation; operand: Operand }
+  | { kind: 'linear'; scale: number; shift: number }
+  | { kind: 'inverse root' };
+
+/**
  * oneDNN's primitives for one thread: made once for fixed shapes, run as often as wanted on memory anywhere in the process.
  * A call returns when its work is done. Owns all that it made; {@link OneDnn.dispose} frees it.
  */
@@ -42,7 +54,6 @@ export class OneDnn {
   readonly #primitives: DnnlPrimitive[] = [];
   readonly #memories: DnnlMemory[] = [];
   readonly #descriptors: DnnlMemoryDescriptor[] = [];
-  readonly #sumAttributes: DnnlAttributes;
 
   constructor(library: OneDnnLibrary) {
     const { bindings } = library;
@@ -50,7 +61,6 @@ export class OneDnn {
     this.version = library.version;
     this.#engine = created('dnnl_engine_create', bindings.dnnl_engine_create, CPU, 0);
     this.#stream = created('dnnl_stream_create', bindings.dnnl_stream_create, this.#engine, IN_ORDER);
-    this.#sumAttributes = this.#createSumAttributes();
   }
 
   /** Describes memory: dimensions outermost first, strides in elements, a `dnnl_data_type_t`. */
@@ -60,11 +70,31 @@ export class OneDnn {
     return descriptor;
   }
 
-  /** Runs with the addresses of a, b and c: c = a · b, or c += a · b. */
-  matmul(a: DnnlMemoryDescriptor, b: DnnlMemoryDescriptor, c: DnnlMemoryDescriptor, accumulate: boolean): OneDnnKernel {
-    const attributes = accumulate ? this.#sumAttributes : null;
-    const create = () => this.#library.descriptors.matmul(this.#engine, a, b, c, attributes);
-    return this.#kernel(this.#preferMatrixUnit(create), [Argument.SRC, Argument.WEIGHTS, Argument.DST], [a, b, c]);
+  /** Runs with the addresses of a, b, c = a · b, and of the operands of what is done to c. */
+  matmul(
+    a: DnnlMemoryDescriptor,
+    b: DnnlMemoryDescriptor,
+    c: DnnlMemoryDescriptor,
+    after: readonly PostOperation[],
+  ): OneDnnKernel {
+    const descriptor = this.#withAttributes(after, (attributes) =>
+      this.#preferMatrixUnit(() => this.#library.descriptors.matmul(this.#engine, a, b, c, attributes)),
+    );
+    return this.#kernel(descriptor, [Argument.SRC, Argument.WEIGHTS, Argument.DST], [a, b, c], after);
+  }
+
+  /** Runs with the addresses of a, b, c = a ∘ b, and of the operands of what is done to c. Dimensions of 1 in b count for all. */
+  binary(
+    operation: BinaryOperation,
+    a: DnnlMemoryDescriptor,
+    b: DnnlMemoryDescriptor,
+    c: DnnlMemoryDescriptor,
+    after: readonly PostOperation[],
+  ): OneDnnKernel {
+    const descriptor = this.#withAttributes(after, (attributes) =>
+      this.#library.descriptors.binary(this.#engine, operation, a, b, c, attributes),
+    );
+    return this.#kernel(descriptor, [Argument.SRC, Argument.SRC_1, Argument.DST], [a, b, c], after);
   }
 
   /** Runs with the addresses of source and target, which may differ in strides and type. */
@@ -88,27 +118,9 @@ export class OneDnn {
     return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [x, y]);
   }
 
-  /** Runs with the addresses of x and y = x · sigmoid(x). */
-  swish(x: DnnlMemoryDescriptor): OneDnnKernel {
-    const descriptor = this.#library.descriptors.swish(this.#engine, x, Propagation.FORWARD_INFERENCE);
-    return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [x, x]);
-  }
-
-  /** Runs with the addresses of x, the gradient of y, and the gradient of x. */
-  swishBackward(x: DnnlMemoryDescriptor): OneDnnKernel {
-    const forward = this.#library.descriptors.swish(this.#engine, x, Propagation.FORWARD_TRAINING);
-    try {
-      const descriptor = this.#library.descriptors.swishBackward(this.#engine, x, forward);
-      return this.#kernel(descriptor, [Argument.SRC, Argument.DIFF_DST, Argument.DIFF_SRC], [x, x, x]);
-    } finally {
-      this.#library.bindings.dnnl_primitive_desc_destroy(forward);
-    }
-  }
-
-  /** Runs with the addresses of a, b and c = a · b, element by element. */
-  multiply(x: DnnlMemoryDescriptor): OneDnnKernel {
-    const descriptor = this.#library.descriptors.multiply(this.#engine, x);
-    return this.#kernel(descriptor, [Argument.SRC, Argument.SRC_1, Argument.DST], [x, x, x]);
+  /** Runs with the addresses of x and y = 1 / (1 + e⁻ˣ). */
+  logistic(x: DnnlMemoryDescriptor): OneDnnKernel {
+    return this.#kernel(this.#library.descriptors.logistic(this.#engine, x), [Argument.SRC, Argument.DST], [x, x]);
   }
 
   dispose(): void {
@@ -116,7 +128,6 @@ export class OneDnn {
     for (const primitive of this.#primitives) bindings.dnnl_primitive_destroy(primitive);
     for (const memory of this.#memories) bindings.dnnl_memory_destroy(memory);
     for (const descriptor of this.#descriptors) this.#library.descriptors.release(descriptor);
-    bindings.dnnl_primitive_attr_destroy(this.#sumAttributes);
     bindings.dnnl_stream_destroy(this.#stream);
     bindings.dnnl_engine_destroy(this.#engine);
   }
@@ -147,39 +158,79 @@ export class OneDnn {
     return implementation.includes('amx');
   }
 
-  #createSumAttributes(): DnnlAttributes {
-    const { bindings, descriptors } = this.#library;
+  /** Descriptors keep a copy of the attributes. */
+  #withAttributes(
+    after: readonly PostOperation[],
+    create: (attributes: DnnlAttributes | null) => DnnlPrimitiveDescriptor,
+  ): DnnlPrimitiveDescriptor {
+    if (after.length === 0) return create(null);
+    const { bindings } = this.#library;
+    const postOps = created<DnnlPostOps, []>('dnnl_post_ops_create', bindings.dnnl_post_ops_create);
     const attributes = created<DnnlAttributes, []>('dnnl_primitive_attr_create', bindings.dnnl_primitive_attr_create);
-    const postOps = created<Parameters<typeof descriptors.appendSum>[0], []>(
-      'dnnl_post_ops_create',
-      bindings.dnnl_post_ops_create,
-    );
-    descriptors.appendSum(postOps);
-    requireSuccess(bindings.dnnl_primitive_attr_set_post_ops(attributes, postOps), 'dnnl_primitive_attr_set_post_ops');
-    bindings.dnnl_post_ops_destroy(postOps);
-    return attributes;
+    try {
+      for (const operation of after) this.#append(postOps, operation);
+      requireSuccess(bindings.dnnl_primitive_attr_set_post_ops(attributes, postOps), 'dnnl_primitive_attr_set_post_ops');
+      return create(attributes);
+    } finally {
+      bindings.dnnl_primitive_attr_destroy(attributes);
+      bindings.dnnl_post_ops_destroy(postOps);
+    }
+  }
+
+  #append(postOps: DnnlPostOps, operation: PostOperation): void {
+    const { bindings, descriptors } = this.#library;
+    switch (operation.kind) {
+      case 'add to result':
+        descriptors.appendSum(postOps);
+        break;
+      case 'linear':
+        descriptors.appendElement(postOps, 'linear', operation.scale, operation.shift);
+        break;
+      case 'inverse root':
+        // Powers of 1/2 and −1 have code of their own; others are computed value by value.
+        descriptors.appendElement(postOps, 'sqrt', 0, 0);
+        descriptors.appendElement(postOps, 'power', 1, -1);
+        break;
+      default: {
+        const status = bindings.dnnl_post_ops_append_binary(postOps, BinaryAlgorithm[operation.kind], operation.operand);
+        requireSuccess(status, 'dnnl_post_ops_append_binary');
+      }
+    }
   }
 
   #kernel(
     descriptor: DnnlPrimitiveDescriptor,
     slots: readonly number[],
     memoryDescriptors: readonly DnnlMemoryDescriptor[],
+    after: readonly PostOperation[] = [],
   ): OneDnnKernel {
     const { bindings } = this.#library;
     const primitive: DnnlPrimitive = created('dnnl_primitive_create', bindings.dnnl_primitive_create, descriptor);
     this.#primitives.push(primitive);
     const implementation = this.#implementationOf(descriptor);
     bindings.dnnl_primitive_desc_destroy(descriptor);
-    const memories = memoryDescriptors.map((memory) => this.#memory(memory));
+    const further = this.#operandsOf(after);
+    const memories = [...memoryDescriptors, ...further.map(({ operand }) => operand)].map((memory) => this.#memory(memory));
+    const allSlots = [...slots, ...further.map(({ slot }) => slot)];
     // `dnnl_exec_arg_t[]`: an int, four bytes of padding, and a pointer each.
-    const args = BigInt64Array.from(slots.flatMap((slot, index) => [BigInt(slot), memories[index]!]));
+    const args = BigInt64Array.from(allSlots.flatMap((slot, index) => [BigInt(slot), memories[index]!]));
     const { dnnl_memory_set_data_handle: setAddress, dnnl_primitive_execute: execute } = bindings;
     const run = (...addresses: bigint[]) => {
       for (let index = 0; index < memories.length; index++) setAddress(memories[index]!, addresses[index]!);
-      const status = execute(primitive, this.#stream, slots.length, args);
+      const status = execute(primitive, this.#stream, allSlots.length, args);
       if (status !== 0) throw new CartridgesError('ENGINE_FAILURE', `oneDNN: ${implementation} failed with status ${status}`);
     };
     return { run, implementation };
+  }
+
+  /** The operands of post operations, and the slot that oneDNN gives to each by its place among all post operations. */
+  #operandsOf(after: readonly PostOperation[]): { operand: DnnlMemoryDescriptor; slot: number }[] {
+    const { postOperationBase } = this.#library.descriptors;
+    let place = 0;
+    return after.flatMap((operation) => {
+      place += operation.kind === 'inverse root' ? 2 : 1;
+      return 'operand' in operation ? [{ operand: operation.operand, slot: (postOperationBase * place) | Argument.SRC_1 }] : [];
+    });
   }
 
   #memory(descriptor: DnnlMemoryDescriptor): DnnlMemory {

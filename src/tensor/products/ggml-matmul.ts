@@ -8,7 +8,8 @@ export const GGML_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType
 const ALIGNMENT = 64;
 
 /** The slots of a product: both factors and the result; then comes the scratch memory between its operations. */
-export const [A, B, C] = [0, 1, 2] as const;
+export const [A, B] = [0, 1] as const;
+const C = 2;
 const SCRATCH = 3;
 
 /**

@@ -1,7 +1,8 @@
 import { CartridgesError } from '../../core/errors.js';
 import type { GgmlThread } from '../ggml-thread.js';
 import { PointedGraph, type PointedGraphBuilder } from '../pointed-graph.js';
-import { A, addMatmul, B, C, GGML_TYPES, placed, ScratchProduct } from './ggml-matmul.js';
+import { addGatedBackward, addNorm, addNormBackward } from './ggml-elements.js';
+import { A, addMatmul, B, GGML_TYPES, placed, ScratchProduct } from './ggml-matmul.js';
 import {
   dense,
   type FrozenShape,
@@ -9,6 +10,7 @@ import {
   type Kernel,
   type Layout,
   type LinearKernel,
+  type NormShape,
   type OperandType,
   type Products,
 } from './products.js';
@@ -67,24 +69,18 @@ export class GgmlProducts implements Products {
     });
   }
 
-  multiply(count: number): Kernel {
-    return this.#kernel(dense([count]), (builder) => {
-      const [a, b] = [builder.input(A, [count]), builder.input(B, [count])];
-      builder.result(C, builder.ggml.ggml_mul(builder.context, a, b));
-    });
+  gatedBackward(count: number): Kernel {
+    return this.#kernel(dense([count]), (builder) => addGatedBackward(builder, count, GGML_TYPES[this.operandType]));
   }
 
-  swish(count: number): Kernel {
-    return this.#kernel(dense([count]), (builder) => {
-      builder.result(B, builder.ggml.ggml_silu(builder.context, builder.input(A, [count])));
-    });
+  norm(shape: NormShape, adds = false): Kernel {
+    const { rows, columns } = shape;
+    return this.#kernel(dense([rows, columns]), (builder) => addNorm(builder, shape, GGML_TYPES[this.operandType], adds));
   }
 
-  swishBackward(count: number): Kernel {
-    return this.#kernel(dense([count]), (builder) => {
-      const [x, gradient] = [builder.input(A, [count]), builder.input(B, [count])];
-      builder.result(C, builder.ggml.ggml_silu_back(builder.context, gradient, x));
-    });
+  normBackward(shape: NormShape, adds = false): Kernel {
+    const { rows, columns } = shape;
+    return this.#kernel(dense([rows, columns]), (builder) => addNormBackward(builder, shape, adds));
   }
 
   dispose(): void {

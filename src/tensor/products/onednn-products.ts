@@ -1,21 +1,21 @@
 import { CartridgesError } from '../../core/errors.js';
 import { GgmlType } from '../../native/ggml.js';
-import { DataType, type DnnlMemoryDescriptor } from '../../native/onednn/descriptors.js';
 import type { OneDnnLibrary } from '../../native/onednn/library.js';
-import { OneDnn, type OneDnnKernel } from '../../native/onednn/onednn.js';
+import { oneDnnGatedBackward } from './onednn-gates.js';
+import { OneDnnKernels } from './onednn-kernels.js';
+import { oneDnnNorm, oneDnnNormBackward } from './onednn-norms.js';
 import {
   dense,
   type FrozenShape,
-  isEmpty,
   type Kernel,
   type Layout,
   type LinearKernel,
+  type NormShape,
   OPERAND_BYTES,
   type OperandType,
   type Products,
 } from './products.js';
 
-const DATA_TYPES = { f32: DataType.F32, bf16: DataType.BF16 } as const;
 const WEIGHT_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
 
 /**
@@ -28,15 +28,18 @@ const LONGEST_SUM = 16_384;
 export class OneDnnProducts implements Products {
   readonly name: string;
   readonly operandType: OperandType;
-  readonly implementations = new Set<string>();
   /** oneDNN keeps its own, a few MiB. */
   readonly scratchBytes = 0;
-  readonly #oneDnn: OneDnn;
+  readonly #kernels: OneDnnKernels;
 
   constructor(library: OneDnnLibrary, operandType: OperandType) {
-    this.#oneDnn = new OneDnn(library);
+    this.#kernels = new OneDnnKernels(library);
     this.name = `oneDNN ${library.version}`;
     this.operandType = operandType;
+  }
+
+  get implementations(): ReadonlySet<string> {
+    return this.#kernels.implementations;
   }
 
   linear(shape: FrozenShape, tokens: number): LinearKernel {
@@ -61,45 +64,31 @@ export class OneDnnProducts implements Products {
   }
 
   matmul(a: Layout, b: Layout, c: Layout, accumulate = false): Kernel {
-    return this.#kernel('matmul', c, () =>
-      this.#oneDnn.matmul(this.#describe(a), this.#describe(b), this.#describe(c), accumulate),
-    );
+    return this.#kernels.matmul(a, b, c, accumulate ? [{ kind: 'add to result' }] : []);
   }
 
   copy(source: Layout, target: Layout): Kernel {
-    return this.#kernel('copy', source, () => this.#oneDnn.reorder(this.#describe(source), this.#describe(target)));
+    return this.#kernels.copy(source, target);
   }
 
   softmax(rows: number, columns: number): Kernel {
-    const layout = dense([rows, columns]);
-    return this.#kernel('softmax', layout, () => this.#oneDnn.softmax(this.#describe(layout), this.#describe(layout), 1));
+    return this.#kernels.softmax(dense([rows, columns]));
   }
 
-  multiply(count: number): Kernel {
-    return this.#kernel('multiply', dense([count]), () => this.#oneDnn.multiply(this.#describe(dense([count]))));
+  gatedBackward(count: number): Kernel {
+    return oneDnnGatedBackward(this.#kernels, this.operandType, count);
   }
 
-  swish(count: number): Kernel {
-    return this.#kernel('swish', dense([count]), () => this.#oneDnn.swish(this.#describe(dense([count]))));
+  norm(shape: NormShape, adds = false): Kernel {
+    return oneDnnNorm(this.#kernels, this.operandType, shape, adds);
   }
 
-  swishBackward(count: number): Kernel {
-    return this.#kernel('swish backward', dense([count]), () => this.#oneDnn.swishBackward(this.#describe(dense([count]))));
+  normBackward(shape: NormShape, adds = false): Kernel {
+    return oneDnnNormBackward(this.#kernels, shape, adds);
   }
 
   dispose(): void {
-    this.#oneDnn.dispose();
-  }
-
-  #kernel(kind: string, layout: Layout, create: () => OneDnnKernel): Kernel {
-    if (isEmpty(layout)) return () => {};
-    const { run, implementation } = create();
-    this.implementations.add(`${kind} ${implementation}`);
-    return run;
-  }
-
-  #describe({ dimensions, strides, type = 'f32' }: Layout): DnnlMemoryDescriptor {
-    return this.#oneDnn.describe(dimensions, strides, DATA_TYPES[type]);
+    this.#kernels.dispose();
   }
 
   #checked(shape: FrozenShape): FrozenShape {

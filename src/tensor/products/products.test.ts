@@ -14,14 +14,13 @@ import { dense, type Layout, OPERAND_BYTES, type OperandType, type Products } fr
 const backend = new Backend({ device: 'cpu', threads: 1 });
 const { ggml } = backend.engine;
 const VALUES = 1 << 16;
-const memory = new NativeMemory(ggml, backend.handle, 3 * VALUES * 4, 'a test');
+const PARTS = 8;
+const memory = new NativeMemory(ggml, backend.handle, PARTS * VALUES * 4, 'a test');
 const thread = { ggml, backend: createBackend(backend.engine, backend.device, 1), buffer: memory.buffer };
-const [a, b, c] = [0, 1, 2].map((part) => memory.address + BigInt(part * VALUES * 4)) as [bigint, bigint, bigint];
-const [aValues, bValues, cValues] = [a, b, c].map((address) => floatsAt(address, VALUES)) as [
-  Float32Array,
-  Float32Array,
-  Float32Array,
-];
+const parts = Array.from({ length: PARTS }, (_, part) => memory.address + BigInt(part * VALUES * 4));
+const [a, b, c, d, e, f, g, scratch] = parts as [bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint];
+const views = parts.map((address) => floatsAt(address, VALUES));
+const [aValues, bValues, cValues, dValues] = views as [Float32Array, Float32Array, Float32Array, Float32Array];
 afterAll(() => {
   ggml.ggml_backend_free(thread.backend);
   memory.dispose();
@@ -83,6 +82,18 @@ function store(values: Float32Array, address: bigint, type: OperandType): void {
   }
   const operands = Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16);
   new Uint16Array(viewMemory(address, operands.byteLength)).set(operands);
+}
+
+/** Compares operands in memory with what they should be: bf16 has eight bits, to the nearest. */
+function checkOperands(address: bigint, count: number, type: OperandType, expected: (index: number) => number): void {
+  const stored = new Uint16Array(viewMemory(address, Math.max(count * 2, 2)));
+  const valueAt = (i: number) =>
+    type === 'f32' ? floatsAt(address, count)[i]! : new Float32Array(Uint16Array.of(0, stored[i]!).buffer)[0]!;
+  for (let i = 0; i < count; i++) {
+    const value = expected(i);
+    const tolerance = Math.abs(value) * (type === 'f32' ? 1e-5 : 1 / 250) + 1e-6;
+    expect(Math.abs(valueAt(i) - value), `value ${i}`).toBeLessThanOrEqual(tolerance);
+  }
 }
 
 function offsetOf({ strides }: Layout, index: readonly number[]): number {
@@ -291,23 +302,68 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     );
   });
 
-  test('multiply, swish and its gradient', () => {
+  test('gradients of gated units', () => {
+    const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 300 }), (count) => {
         fill(aValues, 5);
         fill(bValues, 6);
-        const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
-        const check = (values: Float32Array, expected: (x: number, y: number) => number) => {
-          for (let i = 0; i < count; i++) expect(values[i]).toBeCloseTo(expected(aValues[i]!, bValues[i]!), 5);
-        };
-        provider.multiply(count)(a, b, c);
-        check(cValues, (x, y) => x * y);
-        provider.swish(count)(a, c);
-        check(cValues, (x) => x * sigmoid(x));
-        provider.swishBackward(count)(a, b, c);
-        check(cValues, (x, dy) => dy * sigmoid(x) * (1 + x * (1 - sigmoid(x))));
+        fill(cValues, 7);
+        provider.gatedBackward(count)(a, b, c, d, e, scratch);
+        checkOperands(e, count, type, (i) => aValues[i]! * bValues[i]! * sigmoid(bValues[i]!));
+        checkOperands(d, count, type, (i) => {
+          const s = sigmoid(bValues[i]!);
+          return aValues[i]! * cValues[i]! * s * (1 + bValues[i]! * (1 - s));
+        });
       }),
       { numRuns: 20 },
+    );
+  });
+
+  test('gradients of gated units that are far from zero', () => {
+    bValues.set([-1e4, -200, -90, 90, 200, 1e4]);
+    cValues.fill(1, 0, 6);
+    aValues.fill(1, 0, 6);
+    provider.gatedBackward(6)(a, b, c, d, e, scratch);
+    checkOperands(d, 6, type, (i) => (bValues[i]! > 0 ? 1 : 0));
+    checkOperands(e, 6, type, (i) => Math.max(bValues[i]!, 0));
+  });
+
+  test('norms of rows and their gradients', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 1, max: 70 }), fc.boolean(), (rows, columns, adds) => {
+        const epsilon = 1e-3;
+        const [x, weight, gradient, other, result] = [aValues, bValues, cValues, dValues, views[5]!];
+        for (const [seed, values] of [x, weight, gradient, other].entries()) fill(values, seed);
+        const shape = { rows, columns, epsilon };
+        // Without a sum the first address is that of x; with one, x is the sum of what lies at d and f.
+        const xs = x.slice(0, rows * columns);
+        if (adds) {
+          const halves = xs.map((value) => value / 2);
+          other.set(halves);
+          result.set(halves);
+          x.fill(0);
+          provider.norm(shape, true)(d, b, g, e, scratch, f, a);
+          for (let i = 0; i < xs.length; i++) expect(x[i]).toBe(xs[i]);
+          fill(other, 3);
+        } else provider.norm(shape)(a, b, g, e, scratch);
+        const rowOf = (i: number) => Math.floor(i / columns);
+        const meanOf = (row: number, value: (i: number) => number) => {
+          let sum = 0;
+          for (let i = row * columns; i < (row + 1) * columns; i++) sum += value(i);
+          return sum / columns;
+        };
+        const factor = (row: number) => 1 / Math.sqrt(meanOf(row, (i) => x[i]! ** 2) + epsilon);
+        checkOperands(e, rows * columns, type, (i) => x[i]! * weight[i % columns]! * factor(rowOf(i)));
+        provider.normBackward(shape, adds)(c, b, a, g, f, scratch, d);
+        for (let i = 0; i < rows * columns; i++) {
+          const [row, r] = [rowOf(i), factor(rowOf(i))];
+          const mean = meanOf(row, (k) => gradient[k]! * weight[k % columns]! * x[k]!);
+          const own = r * (gradient[i]! * weight[i % columns]! - x[i]! * r * r * mean);
+          expect(result[i]).toBeCloseTo(own + (adds ? other[i]! : 0), 3);
+        }
+      }),
+      { numRuns: 40 },
     );
   });
 
@@ -322,9 +378,9 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     usual.matmul(scores, keys, dense([192, 64]));
     usual.matmul({ dimensions: [256, 192], strides: [1, 256], type }, queries, dense([256, 64]), true);
     usual.softmax(192, 256);
-    usual.swish(1536 * 256);
-    usual.swishBackward(1536 * 256);
-    usual.multiply(1536 * 256);
+    usual.gatedBackward(1 << 15);
+    usual.norm({ rows: 56, columns: 576, epsilon: 1e-5 });
+    usual.normBackward({ rows: 56, columns: 576, epsilon: 1e-5 }, true);
     expect([...usual.implementations].filter((name) => /\bref\b/.test(name))).toEqual([]);
     usual.dispose();
   });

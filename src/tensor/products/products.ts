@@ -33,9 +33,22 @@ export interface FrozenShape {
 /** A product with a frozen matrix: from the activations or gradients at one address to those at another. */
 export type LinearKernel = (weight: FrozenOperand, from: bigint, to: bigint) => void;
 
+/** What is normed: each of some rows. */
+export interface NormShape {
+  readonly rows: number;
+  readonly columns: number;
+  readonly epsilon: number;
+}
+
+/** Blocks of the results' size that an element-wise kernel needs as scratch memory, f32. */
+export const SCRATCH_BLOCKS = 3;
+
 /**
  * Who multiplies: the products and the few other operations of a training step that a library may do faster than ggml. Every
  * method makes a kernel for fixed shapes once; the kernel runs on any memory of the process. One thread uses one provider.
+ *
+ * Element-wise kernels pass over their values several times, so they are fastest on as many as a core's cache holds, and need
+ * scratch memory ({@link SCRATCH_BLOCKS}).
  */
 export interface Products {
   /** For example `oneDNN 3.2.0`. */
@@ -55,12 +68,22 @@ export interface Products {
   copy(source: Layout, target: Layout): Kernel;
   /** Softmax over each of `rows` rows of `columns` f32 values. Addresses: x, y, which may be the same. */
   softmax(rows: number, columns: number): Kernel;
-  /** c = a · b for `count` f32 values. Addresses: a, b, c. */
-  multiply(count: number): Kernel;
-  /** y = x · sigmoid(x). Addresses: x, y. */
-  swish(count: number): Kernel;
-  /** Addresses: x, the gradient of y = swish(x), the gradient of x. */
-  swishBackward(count: number): Kernel;
+  /**
+   * The way back of y = swish(gate) · up, swish(x) = x / (1 + e⁻ˣ), for `count` values. Addresses: the gradient of y, gate, up, the
+   * gradients of gate and up in the operand type, scratch.
+   */
+  gatedBackward(count: number): Kernel;
+  /**
+   * RMS norm (Zhang and Sennrich, 2019): y = x · weight / √(mean(x²) + ε) in each row. Addresses: x, weight, what the way back
+   * wants to know of each row (f32 [rows]), y in the operand type, scratch. With `adds`, x is the sum of two, which is kept: the
+   * first stands for x, and the other one and the place for the sum are the last addresses.
+   */
+  norm(shape: NormShape, adds?: boolean): Kernel;
+  /**
+   * The way back of {@link norm}; with `adds` a gradient that came past the norm is added. Addresses: the gradient of y, weight, x,
+   * what is known of its rows, the gradient of x, scratch, the gradient to be added.
+   */
+  normBackward(shape: NormShape, adds?: boolean): Kernel;
   dispose(): void;
 }
 

@@ -30,12 +30,21 @@ interface Gather {
 interface AttentionPart {
   kernels: TileKernels;
   tile: AttentionTile;
+  /** Scores of keys that queries may not see, as pairs of the first one and the end. */
+  hidden: Int32Array;
   at: TileAddresses;
 }
 
 /** Tiles of one slot whose keys begin with the same block: the last one sees the keys of all. */
-export interface AttentionRun extends KeyBlocks {
+interface AttentionRun extends KeyBlocks {
   parts: AttentionPart[];
+}
+
+/** The attention of a unit, alike for all layers. */
+export interface AttentionWork {
+  runs: readonly AttentionRun[];
+  /** Gradients of queries that no tile computes: those of padding. */
+  idle: readonly Float32Array[];
 }
 
 /**
@@ -51,7 +60,8 @@ export class Attention {
   readonly #kernels: TileKernels[];
   readonly #keys: JointKeys;
   readonly #scores: Float32Array;
-  /** Of queries, keys and values. */
+  readonly #queryGradients: Float32Array;
+  /** Of keys and values. */
   readonly #gradients: readonly Float32Array[];
 
   constructor(context: ReplicaContext) {
@@ -64,19 +74,28 @@ export class Attention {
     );
     this.#keys = new JointKeys(context);
     this.#scores = floatsAt(context.memory.scores, blockTokens * this.#group * (prefixTokens + slotTokens));
-    this.#gradients = viewGradients(context);
+    const { memory, shape } = context;
+    const view = (address: bigint, count: number) => floatsAt(address, shape.tokens * config.headDimension * count);
+    this.#queryGradients = view(memory.queryGradients, config.heads);
+    this.#gradients = [memory.keyGradients, memory.valueGradients].map((address) => view(address, config.kvHeads));
   }
 
   /** The work on the tiles of a unit, made once for all layers and both directions. */
-  runsOf(tiles: readonly AttentionTile[]): AttentionRun[] {
+  workOn(tiles: readonly AttentionTile[], starts: Int32Array): AttentionWork {
+    return { runs: this.#runsOf(tiles, starts), idle: this.#idleBeside(tiles) };
+  }
+
+  #runsOf(tiles: readonly AttentionTile[], starts: Int32Array): AttentionRun[] {
     const runs: AttentionRun[] = [];
     for (const tile of tiles) {
       const { slot, firstBlock } = tile;
       const blocks = tile.block - firstBlock + 1;
       const kernels = this.#kernels[blocks - 1]!;
+      const hidden = this.#hiddenScores(tile, kernels.ownTokens, starts);
       const parts = Array.from({ length: this.#context.model.config.kvHeads }, (_, head) => ({
         kernels,
         tile,
+        hidden,
         at: new TileAddresses(this.#context, tile, head, this.#group),
       }));
       const last = runs.at(-1);
@@ -88,14 +107,31 @@ export class Attention {
     return runs;
   }
 
+  #idleBeside(tiles: readonly AttentionTile[]): Float32Array[] {
+    const { model, shape } = this.#context;
+    const { kvHeads, headDimension } = model.config;
+    const { tokens, slotTokens, blockTokens } = shape;
+    const rowValues = this.#group * headDimension;
+    const busy = new Set(tiles.map(({ slot, block }) => slot * slotTokens + block * blockTokens));
+    const starts = Array.from({ length: tokens / blockTokens }, (_, block) => block * blockTokens);
+    const idle = starts.filter((start) => !busy.has(start));
+    return Array.from({ length: kvHeads }, (_, head) => head * tokens).flatMap((ofHead) =>
+      idle.map((start) => {
+        const first = ofHead + start;
+        return this.#queryGradients.subarray(first * rowValues, (first + blockTokens) * rowValues);
+      }),
+    );
+  }
+
   /** Fills `mixed`, [Hkv, tokens, group, D], from a layer's queries, keys and values. */
-  forward(layer: LayerMemory, prefix: PrefixMemory, runs: readonly AttentionRun[], starts: Int32Array): void {
+  forward(layer: LayerMemory, prefix: PrefixMemory, { runs }: AttentionWork): void {
     const { memory } = this.#context;
     this.#keys.loadPrefix(prefix);
     for (const run of runs) {
       this.#keys.loadBlocks(run, layer);
-      for (const { kernels, tile, at } of run.parts) {
-        this.#weigh(kernels, layer, at, tile, starts);
+      for (const part of run.parts) {
+        const { kernels, at } = part;
+        this.#weigh(layer, part);
         const weights = kernels.cast(memory.scores, memory.scoreOperands);
         kernels.mix(weights, memory.jointValues + at.keyOperands, memory.mixed + at.queries);
       }
@@ -106,9 +142,9 @@ export class Attention {
    * From the gradient of `mixed` (operands) to those of queries, keys and values; adds to the prefix's. Without `wantsOwn`
    * the prefix's alone are computed: nothing lies below the first layer that needs another.
    */
-  backward(layer: LayerMemory, prefix: PrefixMemory, runs: readonly AttentionRun[], starts: Int32Array, wantsOwn: boolean): void {
-    // Blocks are added to the gradients of keys and values, and padding has none that would write those of queries.
-    if (wantsOwn) for (const gradient of this.#gradients) gradient.fill(0);
+  backward(layer: LayerMemory, prefix: PrefixMemory, { runs, idle }: AttentionWork, wantsOwn: boolean): void {
+    // Blocks are added to the gradients of keys and values.
+    if (wantsOwn) for (const gradient of [...this.#gradients, ...idle]) gradient.fill(0);
     this.#keys.loadPrefix(prefix);
     for (const run of runs) {
       this.#keys.loadBlocks(run, layer);
@@ -117,23 +153,18 @@ export class Attention {
       for (let index = run.parts.length - 1; index >= 0; index--) {
         const part = run.parts[index]!;
         const { begin, add } = wantsOwn ? part.kernels.gather : part.kernels.gatherPrefix;
-        this.#partBackward(layer, part, starts, part.tile === last ? begin : add, wantsOwn);
+        this.#partBackward(layer, part, part.tile === last ? begin : add, wantsOwn);
       }
       this.#keys.addPrefixGradients(prefix);
       if (wantsOwn) this.#keys.addBlockGradients(run);
     }
   }
 
-  #partBackward(
-    layer: LayerMemory,
-    { kernels, tile, at }: AttentionPart,
-    starts: Int32Array,
-    gather: Kernel,
-    wantsOwn: boolean,
-  ): void {
+  #partBackward(layer: LayerMemory, part: AttentionPart, gather: Kernel, wantsOwn: boolean): void {
+    const { kernels, at } = part;
     const { memory } = this.#context;
     const mixedGradients = memory.mixedGradients + at.queryOperands;
-    this.#weigh(kernels, layer, at, tile, starts);
+    this.#weigh(layer, part);
     const weights = kernels.cast(memory.scores, memory.scoreOperands);
     gather(weights, mixedGradients, memory.jointValueGradients + at.keys);
 
@@ -145,34 +176,31 @@ export class Attention {
   }
 
   /** softmax(queries · keysᵀ) with what a query may not see at 0. */
-  #weigh(kernels: TileKernels, layer: LayerMemory, at: TileAddresses, tile: AttentionTile, starts: Int32Array): void {
+  #weigh(layer: LayerMemory, { kernels, hidden, at }: AttentionPart): void {
     const { scores, jointKeys } = this.#context.memory;
     kernels.score(layer.queries + at.queryOperands, jointKeys + at.keyOperands, scores);
-    this.#mask(kernels.ownTokens, tile, starts);
+    for (let pair = 0; pair < hidden.length; pair += 2) {
+      this.#scores.fill(Number.NEGATIVE_INFINITY, hidden[pair], hidden[pair + 1]);
+    }
     kernels.softmax(scores, scores);
   }
 
   /** A token sees its conversation up to itself; padding sees itself, which keeps its values finite. */
-  #mask(ownTokens: number, { slot, block, firstBlock }: AttentionTile, starts: Int32Array): void {
+  #hiddenScores({ slot, block, firstBlock }: AttentionTile, ownTokens: number, starts: Int32Array): Int32Array {
     const { prefixTokens, blockTokens, slotTokens } = this.#context.shape;
-    const rowLength = prefixTokens + ownTokens;
+    const pairs: number[] = [];
     let row = prefixTokens;
     for (let token = block * blockTokens; token < (block + 1) * blockTokens; token++) {
       const start = starts[slot * slotTokens + token]!;
       const from = (start < 0 ? token : start) - firstBlock * blockTokens;
       const end = token + 1 - firstBlock * blockTokens;
-      for (let member = 0; member < this.#group; member++, row += rowLength) {
-        if (from > 0) this.#scores.fill(Number.NEGATIVE_INFINITY, row, row + from);
-        if (end < ownTokens) this.#scores.fill(Number.NEGATIVE_INFINITY, row + end, row + ownTokens);
+      for (let member = 0; member < this.#group; member++, row += prefixTokens + ownTokens) {
+        if (from > 0) pairs.push(row, row + from);
+        if (end < ownTokens) pairs.push(row + end, row + ownTokens);
       }
     }
+    return Int32Array.from(pairs);
   }
-}
-
-function viewGradients({ memory, shape, model }: ReplicaContext): Float32Array[] {
-  const { heads, kvHeads, headDimension } = model.config;
-  const view = (address: bigint, count: number) => floatsAt(address, shape.tokens * headDimension * count);
-  return [view(memory.queryGradients, heads), view(memory.keyGradients, kvHeads), view(memory.valueGradients, kvHeads)];
 }
 
 /** Where the parts of a tile lie, as distances in bytes: of f32 values and of operands. */

@@ -4,7 +4,7 @@ import type { Cast, ReplicaContext } from './replica-context.js';
 import type { FeedForwardMemory } from './replica-memory.js';
 import type { ReplicaLayer } from './replica-model.js';
 
-/** down(silu(gate(h)) · up(h)) over a fixed number of rows. */
+/** down(swish(gate(h)) · up(h)) over a fixed number of rows. */
 export class FeedForward {
   readonly #memory: FeedForwardMemory;
   readonly #gate: LinearKernel;

@@ -1,85 +1,61 @@
-import { OPERAND_BYTES } from '../../tensor/products/products.js';
-import type { ReplicaContext } from './replica-context.js';
-import { BLOCK_VALUES, type FeedForwardMemory } from './replica-memory.js';
+import { type Kernel, OPERAND_BYTES } from '../../tensor/products/products.js';
+import { type Block, cutIntoBlocks } from './blocks.js';
+import type { Cast, ReplicaContext } from './replica-context.js';
+import type { FeedForwardMemory } from './replica-memory.js';
 
-type BlockKernels = ReturnType<typeof createBlockKernels>;
+interface BlockKernels {
+  /** Addresses: gate, up, swish(gate) · up in f32. */
+  forward: Kernel;
+  cast: Cast;
+  backward: Kernel;
+}
 
-/**
- * silu(gate) · up for `count` values, and its way back, to operands of the products around it. The kernels pass over one block
- * after the other: over all values at once, each pass would wait for memory.
- */
+/** swish(gate) · up for `count` values, and its way back, to operands of the products around it, block by block. */
 export class GatedUnits {
   readonly #memory: FeedForwardMemory;
-  readonly #blocks: readonly Block[];
+  readonly #scratch: bigint;
+  readonly #operandBytes: number;
   readonly #isRounded: boolean;
+  readonly #blocks: readonly Block<BlockKernels>[];
 
   constructor(context: ReplicaContext, count: number, memory: FeedForwardMemory) {
+    const { products } = context;
     this.#memory = memory;
-    this.#blocks = cutIntoBlocks(context, count);
-    this.#isRounded = context.products.operandType !== 'f32';
+    this.#scratch = context.memory.scratch;
+    this.#operandBytes = OPERAND_BYTES[products.operandType];
+    this.#isRounded = products.operandType !== 'f32';
+    this.#blocks = cutIntoBlocks(count, 1, (values) => ({
+      forward: context.graph((g) => {
+        g.result(2, g.ggml.ggml_swiglu_split(g.context, g.input(0, [values]), g.input(1, [values])));
+      }),
+      cast: context.cast(values),
+      backward: products.gatedBackward(values),
+    }));
   }
 
   /** From gate and up, f32, to `operand`. */
   forward(gate: bigint, up: bigint): void {
-    for (const { values, operands, kernels } of this.#blocks) {
+    for (const { first, kernels } of this.#blocks) {
+      const [values, operands] = this.#distances(first);
       const operand = this.#memory.operand + operands;
-      const result = this.#resultFor(operand);
-      kernels.gated(gate + values, up + values, result);
+      const result = this.#isRounded ? this.#scratch : operand;
+      kernels.forward(gate + values, up + values, result);
       kernels.cast(result, operand);
     }
   }
 
   /** From the gradient of the result, f32 in `productGradient`, to those of gate in `operand` and of up in `secondOperand`. */
   backward(gate: bigint, up: bigint): void {
-    const { productGradient, operand, secondOperand, blockFactor } = this.#memory;
-    for (const { values, operands, kernels } of this.#blocks) {
-      const gradient = productGradient + values;
-      const gateGradient = this.#resultFor(operand + operands);
-      kernels.multiply(gradient, up + values, blockFactor);
-      kernels.swishBackward(gate + values, blockFactor, gateGradient);
-      kernels.cast(gateGradient, operand + operands);
-      const upGradient = this.#resultFor(secondOperand + operands);
-      kernels.swish(gate + values, blockFactor);
-      kernels.multiply(gradient, blockFactor, upGradient);
-      kernels.cast(upGradient, secondOperand + operands);
+    const { productGradient, operand, secondOperand } = this.#memory;
+    for (const { first, kernels } of this.#blocks) {
+      const [values, operands] = this.#distances(first);
+      const [gateGradient, upGradient] = [operand + operands, secondOperand + operands];
+      kernels.backward(productGradient + values, gate + values, up + values, gateGradient, upGradient, this.#scratch);
     }
   }
 
-  /** Where a block is computed that is to be the operand there: f32 values are operands as they are. */
-  #resultFor(operand: bigint): bigint {
-    return this.#isRounded ? this.#memory.blockResult : operand;
+  /** From the first value to the one with this number, in bytes of f32 values and of operands. */
+  #distances(first: number): [bigint, bigint] {
+    return [BigInt(first * OPERAND_BYTES.f32), BigInt(first * this.#operandBytes)];
   }
-}
-
-/** A block's distance from the first value, in bytes of f32 values and of operands. */
-interface Block {
-  values: bigint;
-  operands: bigint;
-  kernels: BlockKernels;
-}
-
-function cutIntoBlocks(context: ReplicaContext, count: number): Block[] {
-  const whole = Math.floor(count / BLOCK_VALUES);
-  const rest = count % BLOCK_VALUES;
-  const block = (kernels: BlockKernels, index: number): Block => ({
-    values: BigInt(index * BLOCK_VALUES * OPERAND_BYTES.f32),
-    operands: BigInt(index * BLOCK_VALUES * OPERAND_BYTES[context.products.operandType]),
-    kernels,
-  });
-  const kernels = whole > 0 ? createBlockKernels(context, BLOCK_VALUES) : undefined;
-  const blocks = Array.from({ length: whole }, (_, index) => block(kernels!, index));
-  return rest > 0 ? [...blocks, block(createBlockKernels(context, rest), whole)] : blocks;
-}
-
-function createBlockKernels(context: ReplicaContext, count: number) {
-  const { products } = context;
-  return {
-    gated: context.graph((g) => {
-      g.result(2, g.ggml.ggml_swiglu_split(g.context, g.input(0, [count]), g.input(1, [count])));
-    }),
-    multiply: products.multiply(count),
-    swish: products.swish(count),
-    swishBackward: products.swishBackward(count),
-    cast: context.cast(count),
-  };
 }

@@ -1,44 +1,73 @@
-import type { Kernel } from '../../tensor/products/products.js';
+import { type Kernel, OPERAND_BYTES } from '../../tensor/products/products.js';
+import { type Block, cutIntoBlocks } from './blocks.js';
 import type { ReplicaContext } from './replica-context.js';
 
-/** RMS norms and residual sums over `rows` rows. Kernels take the addresses that their comments name, in that order. */
-export interface Norms {
-  /** x, weight, result. */
-  norm: Kernel;
-  /** x, branch, weight, sum = x + branch, result = the norm of the sum. */
-  addAndNorm: Kernel;
-  /** x, branch, sum. */
-  add: Kernel;
-  /** The gradient of the result (overwritten), weight, x, the gradient of x. */
-  normBackward: Kernel;
-  /** As before, then the gradient that comes past the norm, and the sum of both in place of the gradient of x. */
-  normBackwardAndAdd: Kernel;
+interface BlockKernels {
+  forward: Kernel;
+  addAndForward: Kernel;
+  backward: Kernel;
+  backwardAndAdd: Kernel;
 }
 
-export function createNorms(context: ReplicaContext, rows: number): Norms {
-  const { embedding, rmsEpsilon } = context.model.config;
-  const hidden = [embedding, rows];
-  return {
-    norm: context.graph((g) => {
-      const normed = g.result(2, g.ggml.ggml_rms_norm(g.context, g.input(0, hidden), rmsEpsilon));
-      g.result(2, g.ggml.ggml_mul(g.context, normed, g.input(1, [embedding])));
-    }),
-    addAndNorm: context.graph((g) => {
-      const sum = g.result(3, g.ggml.ggml_add(g.context, g.input(0, hidden), g.input(1, hidden)));
-      const normed = g.result(4, g.ggml.ggml_rms_norm(g.context, sum, rmsEpsilon));
-      g.result(4, g.ggml.ggml_mul(g.context, normed, g.input(2, [embedding])));
-    }),
-    add: context.graph((g) => {
-      g.result(2, g.ggml.ggml_add(g.context, g.input(0, hidden), g.input(1, hidden)));
-    }),
-    normBackward: context.graph((g) => {
-      const scaled = g.result(0, g.ggml.ggml_mul(g.context, g.input(0, hidden), g.input(1, [embedding])));
-      g.result(3, g.ggml.ggml_rms_norm_back(g.context, scaled, g.input(2, hidden), rmsEpsilon));
-    }),
-    normBackwardAndAdd: context.graph((g) => {
-      const scaled = g.result(0, g.ggml.ggml_mul(g.context, g.input(0, hidden), g.input(1, [embedding])));
-      const gradient = g.result(4, g.ggml.ggml_rms_norm_back(g.context, scaled, g.input(2, hidden), rmsEpsilon));
-      g.result(4, g.ggml.ggml_add(g.context, gradient, g.input(3, hidden)));
-    }),
-  };
+/** RMS norms of `rows` rows of hidden values, f32, some rows at a time. `factors` holds what the way back wants to know of each row. */
+export class Norms {
+  readonly #blocks: readonly Block<BlockKernels>[];
+  readonly #scratch: bigint;
+  readonly #rowBytes: number;
+  readonly #operandRowBytes: number;
+
+  constructor({ products, model, memory }: ReplicaContext, rows: number) {
+    const { embedding: columns, rmsEpsilon: epsilon } = model.config;
+    this.#scratch = memory.scratch;
+    this.#rowBytes = columns * OPERAND_BYTES.f32;
+    this.#operandRowBytes = columns * OPERAND_BYTES[products.operandType];
+    this.#blocks = cutIntoBlocks(rows, columns, (blockRows) => {
+      const shape = { rows: blockRows, columns, epsilon };
+      return {
+        forward: products.norm(shape),
+        addAndForward: products.norm(shape, true),
+        backward: products.normBackward(shape),
+        backwardAndAdd: products.normBackward(shape, true),
+      };
+    });
+  }
+
+  /** The norm of x, as an operand. */
+  norm(x: bigint, weight: bigint, factors: bigint, result: bigint): void {
+    for (const { first, kernels } of this.#blocks) {
+      const [values, operands, rows] = this.#distances(first);
+      kernels.forward(x + values, weight, factors + rows, result + operands, this.#scratch);
+    }
+  }
+
+  /** x = input + branch, and the norm of x. */
+  addAndNorm(input: bigint, branch: bigint, x: bigint, weight: bigint, factors: bigint, result: bigint): void {
+    for (const { first, kernels } of this.#blocks) {
+      const [values, operands, rows] = this.#distances(first);
+      const addresses = [input + values, weight, factors + rows, result + operands, this.#scratch];
+      kernels.addAndForward(...addresses, branch + values, x + values);
+    }
+  }
+
+  /** From the gradient of the result to that of x. */
+  normBackward(gradient: bigint, weight: bigint, x: bigint, factors: bigint, result: bigint): void {
+    for (const { first, kernels } of this.#blocks) {
+      const [values, , rows] = this.#distances(first);
+      kernels.backward(gradient + values, weight, x + values, factors + rows, result + values, this.#scratch);
+    }
+  }
+
+  /** The same, and to it is added the gradient that comes past the norm. */
+  normBackwardAndAdd(gradient: bigint, weight: bigint, x: bigint, factors: bigint, past: bigint, result: bigint): void {
+    for (const { first, kernels } of this.#blocks) {
+      const [values, , rows] = this.#distances(first);
+      const addresses = [gradient + values, weight, x + values, factors + rows, result + values, this.#scratch];
+      kernels.backwardAndAdd(...addresses, past + values);
+    }
+  }
+
+  /** From the first row to the one with this number, in bytes of f32 values, of operands, and of one value a row. */
+  #distances(first: number): [bigint, bigint, bigint] {
+    return [BigInt(first * this.#rowBytes), BigInt(first * this.#operandRowBytes), BigInt(first * OPERAND_BYTES.f32)];
+  }
 }

@@ -1,16 +1,17 @@
 import type { ModelConfig } from '../../models/model-config.js';
-import { OPERAND_BYTES, type OperandType } from '../../tensor/products/products.js';
+import { OPERAND_BYTES, type OperandType, SCRATCH_BLOCKS } from '../../tensor/products/products.js';
 import type { Arena } from './arena.js';
+import { BLOCK_VALUES } from './blocks.js';
 import type { ReplicaShape } from './replica-shape.js';
-
-/** Values between two products that are worked on at a time: a block stays in a core's cache while several kernels pass over it. */
-export const BLOCK_VALUES = 16 << 10;
 
 /** What the backward pass of a layer needs of its forward pass; addresses. Layers that are computed again share all but `input`. */
 export interface LayerMemory {
   /** f32 [tokens, embedding]: what comes in, and what it is after attention. */
   input: bigint;
   afterAttention: bigint;
+  /** f32 [tokens]: what the norms of both keep of each row. */
+  inputFactors: bigint;
+  afterAttentionFactors: bigint;
   /** f32 [tokens, heads, D] and [tokens, Hkv, D] before norm and RoPE; shared too where heads have no norm. */
   rawQueries: bigint;
   rawKeys: bigint;
@@ -33,10 +34,17 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
   const operands = (count: number) => arena.take(count * OPERAND_BYTES[operandType]);
   /** A copy in the operand type; f32 values are operands as they are. */
   const copies = (count: number) => (operandType === 'f32' ? 0n : operands(count));
+  const hidden = floats(sizes.hidden);
+  /** Where activations become operands of a product with a frozen matrix. */
+  const operand = copies(Math.max(sizes.hidden, sizes.queries));
   return {
     layers: layOutLayers(config, shape, floats, operands),
     positions: arena.take(shape.tokens * Int32Array.BYTES_PER_ELEMENT),
-    hidden: floats(sizes.hidden),
+    hidden,
+    operand,
+    /** A normed input, as an operand. */
+    normed: operandType === 'f32' ? hidden : operand,
+    /** What is to be added to a layer's input. */
     branch: floats(sizes.hidden),
     gradient: floats(sizes.hidden),
     attentionGradient: floats(sizes.hidden),
@@ -60,10 +68,10 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
     scoreGradientOperands: copies(sizes.scores),
     joined: operands(sizes.queries),
     feedForward: layOutFeedForward(config, shape.tokens, floats, operands),
-    /** Where activations become operands of a product with a frozen matrix. */
-    operand: copies(Math.max(sizes.hidden, sizes.queries)),
     secondOperand: copies(sizes.keys),
     output: layOutOutput(config, shape, floats, operands, copies),
+    /** For element-wise kernels. */
+    scratch: floats(SCRATCH_BLOCKS * sizes.block),
   };
 }
 
@@ -80,6 +88,8 @@ function layOutLayers(
   const layOutKept = (isLast: boolean) => ({
     ...(sharedRaw ?? layOutRaw()),
     afterAttention: floats(sizes.hidden),
+    inputFactors: floats(sizes.rows),
+    afterAttentionFactors: floats(sizes.rows),
     queries: operands(sizes.queries),
     keys: operands(sizes.keys),
     values: operands(sizes.keys),
@@ -96,12 +106,14 @@ function layOutLayers(
 function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: ModelConfig, shape: ReplicaShape) {
   const { tokens, blockTokens, prefixTokens, slotTokens } = shape;
   return {
+    rows: tokens,
     hidden: tokens * embedding,
     queries: tokens * heads * headDimension,
     keys: tokens * kvHeads * headDimension,
     feedForward: tokens * feedForward,
     scores: blockTokens * (heads / kvHeads) * (prefixTokens + slotTokens),
     jointKeys: kvHeads * (prefixTokens + slotTokens) * headDimension,
+    block: Math.max(BLOCK_VALUES, embedding),
   };
 }
 
@@ -119,8 +131,6 @@ function layOutFeedForward(
     productGradient: floats(inner),
     operand: operands(Math.max(inner, rows * config.embedding)),
     secondOperand: operands(inner),
-    blockFactor: floats(Math.min(inner, BLOCK_VALUES)),
-    blockResult: floats(Math.min(inner, BLOCK_VALUES)),
   };
 }
 
@@ -135,16 +145,17 @@ function layOutOutput(
   const hidden = chunkRows * config.embedding;
   return {
     rows: floats(hidden),
-    hidden: floats(hidden),
+    rowFactors: floats(chunkRows),
+    normed: operands(hidden),
     branch: floats(hidden),
     finalRows: floats(hidden),
+    finalFactors: floats(chunkRows),
     gradient: floats(hidden),
     rowGradient: floats(hidden),
-    normScratch: floats(hidden),
+    finalGradient: floats(hidden),
     gate: floats(chunkRows * config.feedForward),
     up: floats(chunkRows * config.feedForward),
     logits: floats(chunkRows * config.vocabularySize),
-    hiddenOperand: copies(hidden),
     logitOperand: copies(chunkRows * config.vocabularySize),
     feedForward: layOutFeedForward(config, chunkRows, floats, operands),
   };

@@ -1,9 +1,9 @@
 import { floatsAt, integersAt } from '../../tensor/native-memory.js';
 import { dense, type Kernel, type LinearKernel } from '../../tensor/products/products.js';
-import { Attention, type AttentionRun } from './attention.js';
+import { Attention, type AttentionWork } from './attention.js';
 import { FeedForward } from './feed-forward.js';
 import type { PrefixMemory } from './joint-keys.js';
-import { createNorms, type Norms } from './norms.js';
+import { Norms } from './norms.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
 import type { ReplicaLayer } from './replica-model.js';
@@ -42,7 +42,7 @@ export class Replica {
     const { heads, kvHeads, headDimension: D, embedding, traits } = model.config;
     this.#context = context;
     this.#prefix = prefix;
-    this.#norms = createNorms(context, shape.tokens);
+    this.#norms = new Norms(context, shape.tokens);
     this.#feedForward = new FeedForward(context, shape.tokens, memory.feedForward);
     this.#attention = new Attention(context.of('attention'));
     this.#supervised = new SupervisedRows(context);
@@ -63,20 +63,22 @@ export class Replica {
    * `wantsGradient` adds the gradient of the cartridge's rows.
    */
   run(unit: ReplicaUnit, embeddings: Float32Array, wantsGradient: boolean): number {
-    const runs = this.#attention.runsOf(tilesOf(unit, this.#context.shape));
+    const work = this.#attention.workOn(tilesOf(unit, this.#context.shape), unit.starts);
     this.#input.set(embeddings);
     this.#positions.set(unit.positions);
     const last = this.#context.model.layers.length - 1;
     for (let index = 0; index <= last; index++) {
-      this.#attentionForward(index, runs, unit.starts);
+      this.#normInput(index);
+      this.#attentionForward(index, work);
+      this.#normAfterAttention(index);
       if (index < last) this.#feedForwardForward(index);
     }
     const loss = this.#supervised.run(unit, wantsGradient);
     for (let index = last; wantsGradient && index >= 0; index--) {
       // Of the layers that share their memory, the last one's activations are the newest.
-      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, runs, unit.starts);
+      if (index < this.#context.shape.recomputedLayers - 1) this.#recompute(index, work);
       if (index < last) this.#feedForwardBackward(index);
-      this.#attentionBackward(index, runs, unit.starts);
+      this.#attentionBackward(index, work);
     }
     return loss;
   }
@@ -85,26 +87,43 @@ export class Replica {
     this.#context.dispose();
   }
 
-  #attentionForward(index: number, runs: readonly AttentionRun[], starts: Int32Array): void {
+  /** The first norm of a layer, of what the layer before it left in parts. */
+  #normInput(index: number): void {
     const { memory, model } = this.#context;
-    const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
-    this.#norms.norm(layer.input, vectors.attentionNorm!, memory.hidden);
+    const { input, inputFactors } = memory.layers[index]!;
+    const weight = model.layers[index]!.vectors.attentionNorm!;
+    if (index === 0) this.#norms.norm(input, weight, inputFactors, memory.normed);
+    else {
+      const { afterAttention } = memory.layers[index - 1]!;
+      this.#norms.addAndNorm(afterAttention, memory.branch, input, weight, inputFactors, memory.normed);
+    }
+  }
+
+  /** From a layer's normed input to what is added to it, in `branch`. */
+  #attentionForward(index: number, work: AttentionWork): void {
+    const { memory, model } = this.#context;
+    const [layer, { matrices }] = [memory.layers[index]!, model.layers[index]!];
     this.#project(layer, model.layers[index]!);
-    this.#attention.forward(layer, this.#prefix[index]!, runs, starts);
+    this.#attention.forward(layer, this.#prefix[index]!, work);
     this.#copies.joinHeads(memory.mixed, memory.joined);
     this.#projections.output(matrices.attentionOutput, memory.joined, memory.branch);
-    const norm = vectors.feedForwardNorm!;
-    this.#norms.addAndNorm(layer.input, memory.branch, norm, layer.afterAttention, memory.hidden);
+  }
+
+  /** The second norm of a layer. */
+  #normAfterAttention(index: number): void {
+    const { memory, model } = this.#context;
+    const { input, afterAttention, afterAttentionFactors } = memory.layers[index]!;
+    const weight = model.layers[index]!.vectors.feedForwardNorm!;
+    this.#norms.addAndNorm(input, memory.branch, afterAttention, weight, afterAttentionFactors, memory.normed);
   }
 
   /** Queries, keys and values of a layer as the attention takes them. */
   #project(layer: LayerMemory, { matrices, vectors }: ReplicaLayer): void {
     const { memory, model } = this.#context;
     const factors = model.rope.factors ?? ABSENT;
-    const hidden = this.#castHidden(memory.hidden, memory.operand);
-    this.#projections.query(matrices.query, hidden, layer.rawQueries);
-    this.#projections.key(matrices.key, hidden, layer.rawKeys);
-    this.#projections.value(matrices.value, hidden, memory.rawValues);
+    this.#projections.query(matrices.query, memory.normed, layer.rawQueries);
+    this.#projections.key(matrices.key, memory.normed, layer.rawKeys);
+    this.#projections.value(matrices.value, memory.normed, memory.rawValues);
     const rotate = (rotation: Rotation, raw: bigint, rotated: bigint, bias: bigint | undefined, norm: bigint | undefined) =>
       rotation.forward(raw, rotated, memory.positions, factors, bias ?? ABSENT, norm ?? ABSENT);
     rotate(this.#queryRotation, layer.rawQueries, memory.rotatedQueries, vectors.queryBias, vectors.queryNorm);
@@ -115,20 +134,21 @@ export class Replica {
     this.#copies.splitKeys(memory.rawValues, layer.values);
   }
 
+  /** From a layer's normed values after attention to what is added to them, in `branch`. */
   #feedForwardForward(index: number): void {
     const { memory, model } = this.#context;
-    const layer = memory.layers[index]!;
-    const hidden = this.#castHidden(memory.hidden, memory.operand);
-    this.#feedForward.forward(model.layers[index]!, hidden, layer.gate, layer.up, memory.branch);
-    this.#norms.add(layer.afterAttention, memory.branch, memory.layers[index + 1]!.input);
+    const { gate, up } = memory.layers[index]!;
+    this.#feedForward.forward(model.layers[index]!, memory.normed, gate, up, memory.branch);
   }
 
   /** Computes once more, from a layer's input, what its backward pass needs. */
-  #recompute(index: number, runs: readonly AttentionRun[], starts: Int32Array): void {
+  #recompute(index: number, work: AttentionWork): void {
     const { memory, model } = this.#context;
-    const { gate, up } = memory.layers[index]!;
-    this.#attentionForward(index, runs, starts);
-    this.#feedForward.widen(model.layers[index]!, this.#castHidden(memory.hidden, memory.operand), gate, up);
+    const { input, inputFactors, gate, up } = memory.layers[index]!;
+    this.#norms.norm(input, model.layers[index]!.vectors.attentionNorm!, inputFactors, memory.normed);
+    this.#attentionForward(index, work);
+    this.#normAfterAttention(index);
+    this.#feedForward.widen(model.layers[index]!, memory.normed, gate, up);
   }
 
   /** From the gradient of a layer's result to that of its values after attention. */
@@ -136,22 +156,25 @@ export class Replica {
     const { memory, model } = this.#context;
     const layer = memory.layers[index]!;
     this.#feedForward.backward(model.layers[index]!, memory.gradient, layer.gate, layer.up, memory.hidden);
+    const { afterAttention, afterAttentionFactors } = layer;
+    const { hidden, gradient, attentionGradient } = memory;
     const norm = model.layers[index]!.vectors.feedForwardNorm!;
-    this.#norms.normBackwardAndAdd(memory.hidden, norm, layer.afterAttention, memory.gradient, memory.attentionGradient);
+    this.#norms.normBackwardAndAdd(hidden, norm, afterAttention, afterAttentionFactors, gradient, attentionGradient);
   }
 
   /** From the gradient of a layer's values after attention to that of its input, and to the cartridge's. */
-  #attentionBackward(index: number, runs: readonly AttentionRun[], starts: Int32Array): void {
+  #attentionBackward(index: number, work: AttentionWork): void {
     const { memory, model } = this.#context;
     const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
     const gradient = this.#castHidden(memory.attentionGradient, memory.operand);
     this.#projections.outputBackward(matrices.attentionOutput, gradient, memory.rotatedQueries);
     this.#copies.splitQueries(memory.rotatedQueries, memory.mixedGradients);
-    this.#attention.backward(layer, this.#prefix[index]!, runs, starts, index > 0);
+    this.#attention.backward(layer, this.#prefix[index]!, work, index > 0);
     if (index === 0) return;
     this.#projectBackward(layer, model.layers[index]!);
-    const { attentionGradient } = memory;
-    this.#norms.normBackwardAndAdd(memory.hidden, vectors.attentionNorm!, layer.input, attentionGradient, memory.gradient);
+    const { input, inputFactors } = layer;
+    const { hidden, attentionGradient } = memory;
+    this.#norms.normBackwardAndAdd(hidden, vectors.attentionNorm!, input, inputFactors, attentionGradient, memory.gradient);
   }
 
   /** From the gradients of queries, keys and values to that of the normed input, in `hidden`. */

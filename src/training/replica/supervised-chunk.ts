@@ -1,7 +1,7 @@
 import { floatsAt } from '../../tensor/native-memory.js';
 import type { Kernel, LinearKernel } from '../../tensor/products/products.js';
 import { FeedForward } from './feed-forward.js';
-import { createNorms, type Norms } from './norms.js';
+import { Norms } from './norms.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
 import {
   deriveLogSumExps,
@@ -25,7 +25,6 @@ export class SupervisedChunk {
   readonly #head: LinearKernel;
   readonly #headBackward: LinearKernel;
   readonly #softmax: Kernel;
-  readonly #castHidden: Cast;
   readonly #castLogits: Cast;
   readonly #logits: Float32Array;
   readonly #headGradient: Float32Array;
@@ -38,12 +37,11 @@ export class SupervisedChunk {
     const { output } = context.memory;
     this.rows = rows;
     this.#context = context;
-    this.#norms = createNorms(context, rows);
+    this.#norms = new Norms(context, rows);
     this.#feedForward = new FeedForward(context, rows, output.feedForward);
     this.#head = products.linear(model.shapes.head, rows);
     this.#headBackward = products.linearBackward(model.shapes.head, rows);
     this.#softmax = products.softmax(rows, vocabularySize);
-    this.#castHidden = context.cast(rows * embedding);
     this.#castLogits = context.cast(rows * vocabularySize);
     this.#logits = floatsAt(output.logits, rows * vocabularySize);
     this.#headGradient = floatsAt(output.gradient, rows * embedding);
@@ -57,10 +55,10 @@ export class SupervisedChunk {
     const { output } = memory;
     const { vocabularySize } = model.config;
     const layer = model.layers.at(-1)!;
-    this.#norms.norm(output.rows, layer.vectors.feedForwardNorm!, output.hidden);
-    const hidden = this.#castHidden(output.hidden, output.hiddenOperand);
-    this.#feedForward.forward(layer, hidden, output.gate, output.up, output.branch);
-    this.#norms.addAndNorm(output.rows, output.branch, model.outputNorm, output.finalRows, output.hidden);
+    const { rows, branch, finalRows, normed } = output;
+    this.#norms.norm(rows, layer.vectors.feedForwardNorm!, output.rowFactors, normed);
+    this.#feedForward.forward(layer, normed, output.gate, output.up, branch);
+    this.#norms.addAndNorm(rows, branch, finalRows, model.outputNorm, output.finalFactors, normed);
     this.#computeLogits();
     pickLogits(this.#logits, vocabularySize, targets, this.#picked);
     this.#softmax(output.logits, output.logits);
@@ -71,7 +69,7 @@ export class SupervisedChunk {
   #computeLogits(): void {
     const { memory, model } = this.#context;
     const { output } = memory;
-    this.#head(model.head, this.#castHidden(output.hidden, output.hiddenOperand), output.logits);
+    this.#head(model.head, output.normed, output.logits);
   }
 
   /** For rows that the model finds very unlikely: softmax has overwritten their logits, which are computed once more. */
@@ -90,10 +88,10 @@ export class SupervisedChunk {
     subtractShares(this.#logits, model.config.vocabularySize, targets, this.#weightSums);
     this.#headBackward(model.head, this.#castLogits(output.logits, output.logitOperand), output.gradient);
     this.#scaleRows(targets.rows);
-    this.#norms.normBackward(output.gradient, model.outputNorm, output.finalRows, output.normScratch);
-    this.#feedForward.backward(layer, output.normScratch, output.gate, output.up, output.gradient);
-    const norm = layer.vectors.feedForwardNorm!;
-    this.#norms.normBackwardAndAdd(output.gradient, norm, output.rows, output.normScratch, output.rowGradient);
+    const { gradient, finalGradient, rows, rowFactors, rowGradient } = output;
+    this.#norms.normBackward(gradient, model.outputNorm, output.finalRows, output.finalFactors, finalGradient);
+    this.#feedForward.backward(layer, finalGradient, output.gate, output.up, gradient);
+    this.#norms.normBackwardAndAdd(gradient, layer.vectors.feedForwardNorm!, rows, rowFactors, finalGradient, rowGradient);
   }
 
   #scaleRows(rows: number): void {

@@ -84,16 +84,16 @@ export class TimedProducts implements Products {
     return this.#clock.time(this.#kind, this.#products.softmax(...args));
   }
 
-  multiply(...args: Parameters<Products['multiply']>) {
-    return this.#clock.time(this.#kind, this.#products.multiply(...args));
+  gatedBackward(...args: Parameters<Products['gatedBackward']>) {
+    return this.#clock.time(this.#kind, this.#products.gatedBackward(...args));
   }
 
-  swish(...args: Parameters<Products['swish']>) {
-    return this.#clock.time(this.#kind, this.#products.swish(...args));
+  norm(...args: Parameters<Products['norm']>) {
+    return this.#clock.time(this.#kind, this.#products.norm(...args));
   }
 
-  swishBackward(...args: Parameters<Products['swishBackward']>) {
-    return this.#clock.time(this.#kind, this.#products.swishBackward(...args));
+  normBackward(...args: Parameters<Products['normBackward']>) {
+    return this.#clock.time(this.#kind, this.#products.normBackward(...args));
   }
 
   dispose(): void {

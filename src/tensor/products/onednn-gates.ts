@@ -1,0 +1,43 @@
+import type { OneDnnKernels } from './onednn-kernels.js';
+import { dense, type Kernel, OPERAND_BYTES, type OperandType } from './products.js';
+
+/**
+ * With s = 1 / (1 + e⁻ᵍᵃᵗᵉ) and t = dy · gate, the gradient of up is t · s, and that of gate is up · s · (dy + t − t · s). The first pass over `gate`, which
+ * seldom lies in the cache, is a product: code for one waits for memory less than that of s.
+ */
+export function oneDnnGatedBackward(kernels: OneDnnKernels, operandType: OperandType, count: number): Kernel {
+  const values = dense([count]);
+  const multiply = kernels.binary('multiply', values, values, values);
+  const logistic = kernels.logistic(values);
+  const finish = kernels.binary('add', values, values, values, [
+    { kind: 'subtract', operand: values },
+    { kind: 'multiply', operand: values },
+    { kind: 'multiply', operand: values },
+  ]);
+  const round = rounding(kernels, operandType, count);
+  return (...[gradient, gate, up, gateGradient, upGradient, scratch]) => {
+    const [scaled, sigmoid, rounded] = blocksAt(scratch!, count);
+    const ofUp = round.targetOf(upGradient!, rounded);
+    multiply(gradient!, gate!, scaled);
+    logistic(gate!, sigmoid);
+    multiply(scaled, sigmoid, ofUp);
+    round.run(ofUp, upGradient!);
+    const ofGate = round.targetOf(gateGradient!, scaled);
+    finish(gradient!, scaled, ofGate, ofUp, sigmoid, up!);
+    round.run(ofGate, gateGradient!);
+  };
+}
+
+/** f32 values are operands where they are computed; others are computed beside and rounded. */
+function rounding(kernels: OneDnnKernels, operandType: OperandType, count: number) {
+  if (operandType === 'f32') return { targetOf: (operand: bigint) => operand, run: () => {} };
+  return {
+    targetOf: (_operand: bigint, beside: bigint) => beside,
+    run: kernels.copy(dense([count]), dense([count], operandType)),
+  };
+}
+
+function blocksAt(scratch: bigint, count: number): [bigint, bigint, bigint] {
+  const bytes = BigInt(count * OPERAND_BYTES.f32);
+  return [scratch, scratch + bytes, scratch + 2n * bytes];
+}
