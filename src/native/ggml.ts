@@ -82,6 +82,10 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_soft_max_ext_back: base<(ctx: Context, gradient: T, y: T, scale: number, maxBias: number) => T>(
       'void *ggml_soft_max_ext_back(void *ctx, void *dy, void *y, float scale, float max_bias)',
     ),
+    ggml_set_param: base<(a: T) => void>('void ggml_set_param(void *a)'),
+    ggml_opt_step_adamw: base<(ctx: Context, a: T, gradient: T, first: T, second: T, settings: T) => T>(
+      'void *ggml_opt_step_adamw(void *ctx, void *a, void *gradient, void *m, void *v, void *settings)',
+    ),
     ggml_silu: unary('ggml_silu'),
     ggml_silu_back: base<(ctx: Context, gradient: T, x: T) => T>('void *ggml_silu_back(void *ctx, void *dy, void *x)'),
     ggml_swiglu_split: binary('ggml_swiglu_split'),

@@ -47,10 +47,14 @@ export class ReplicaContext {
 
   /** A kernel of ggml's own operations; its addresses are those of the slots that `build` uses. */
   graph(build: (builder: PointedGraphBuilder) => void): Kernel {
-    const { thread, clock } = this.#parts;
-    const graph = new PointedGraph(thread, build);
+    const graph = new PointedGraph(this.#parts.thread, build);
     this.#graphs.push(graph);
-    const run: Kernel = (...addresses) => graph.run(...addresses);
+    return this.timed((...addresses: readonly bigint[]) => graph.run(...addresses));
+  }
+
+  /** Native code that is timed as the kernels of this context are. */
+  timed<Arguments extends readonly unknown[]>(run: (...args: Arguments) => void): (...args: Arguments) => void {
+    const { clock } = this.#parts;
     return clock ? clock.time(this.#kind, run) : run;
   }
 

@@ -7,7 +7,8 @@ import { readMatrixRows } from '../../models/matrix-rows.js';
 import type { Ggml } from '../../native/ggml.js';
 import { openGgml } from '../../native/open-ggml.js';
 import { blockSignals } from '../../native/signals.js';
-import { updateWithAdam } from '../../tensor/adam.js';
+import type { AdamUpdate } from '../../tensor/adam.js';
+import { AdamKernel } from '../../tensor/adam-kernel.js';
 import { openProducts } from '../../tensor/products/open-products.js';
 import { dense, type Kernel, type Products } from '../../tensor/products/products.js';
 import { addSquares, addTo } from '../../tensor/sums.js';
@@ -33,6 +34,9 @@ class ReplicaWorker implements RequestHandler<Requests> {
   readonly #cartridge: SharedCartridge;
   readonly #share: readonly number[];
   readonly #replica: Replica;
+  /** There is none where no value is trained. */
+  readonly #adam: AdamKernel | undefined;
+  readonly #updateHead: (head: number, update: AdamUpdate) => void;
   readonly #copyOperand: Kernel | undefined;
   readonly #embeddingFile: number;
   readonly #clock = new WorkClock();
@@ -52,9 +56,12 @@ class ReplicaWorker implements RequestHandler<Requests> {
       context,
       model.layers.map((_, layer) => this.#cartridge.prefixOf(layer, index)),
     );
-    const head = [this.#cartridge.valuesPerHead];
-    const { operandType } = this.#products;
-    this.#copyOperand = operandType === 'f32' ? undefined : this.#products.copy(dense(head), dense(head, operandType));
+    const { valuesPerHead, frozenValues } = this.#cartridge;
+    this.#adam = valuesPerHead > frozenValues ? new AdamKernel(thread, valuesPerHead - frozenValues) : undefined;
+    this.#updateHead = context.timed((head, update) => this.#adam?.run(this.#cartridge.trainedOf(head), update));
+    const head = [valuesPerHead];
+    const { operandType } = context.products;
+    this.#copyOperand = operandType === 'f32' ? undefined : context.products.copy(dense(head), dense(head, operandType));
     this.#embeddingFile = openSync(model.embeddings.path, 'r');
   }
 
@@ -64,6 +71,7 @@ class ReplicaWorker implements RequestHandler<Requests> {
   }
 
   dispose(): void {
+    this.#adam?.dispose();
     this.#replica.dispose();
   }
 
@@ -107,9 +115,8 @@ class ReplicaWorker implements RequestHandler<Requests> {
   #update({ update, reduces }: Requests['update']['request']): HeadSquares[] {
     const squares = reduces ? this.#reduceShare() : [];
     for (const head of this.#share) {
-      const { values, gradients, ...moments } = this.#cartridge.rows[head]!;
-      updateWithAdam(values, gradients[0]!, moments, this.#cartridge.frozenValues, update);
-      gradients[0]!.fill(0);
+      this.#updateHead(head, update);
+      this.#cartridge.rows[head]!.gradients[0]!.fill(0);
     }
     this.#refreshOperands();
     return squares;

@@ -1,4 +1,5 @@
 import { inSlices } from '../../core/slices.js';
+import type { AdamAddresses } from '../../tensor/adam-kernel.js';
 import { floatsAt } from '../../tensor/native-memory.js';
 import type { OperandType } from '../../tensor/products/products.js';
 import { Arena } from './arena.js';
@@ -64,6 +65,18 @@ export class SharedCartridge {
     if (operands === undefined) return undefined;
     const first = index * this.valuesPerHead;
     return { from: values + BigInt(first * 4), to: operands + BigInt(first * 2) };
+  }
+
+  /** What an update of a head's rows works on: their trained values, and the gradient of the first worker. */
+  trainedOf(index: number): AdamAddresses {
+    const { values, first, second, gradients } = this.#addresses;
+    const distance = BigInt((index * this.valuesPerHead + this.frozenValues) * Float32Array.BYTES_PER_ELEMENT);
+    return {
+      values: values + distance,
+      gradient: gradients[0]! + distance,
+      first: first + distance,
+      second: second + distance,
+    };
   }
 
   get valuesPerHead(): number {
