@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheFolder } from '../../src/core/environment.js';
 import { ENGINE_PACKAGE_VERSION } from '../../src/native/engine-files.js';
+import { describeMachine } from '../support/machine.js';
 import { progress } from '../support/report.js';
 
 /**
@@ -30,6 +31,17 @@ const BUILD_OPTIONS = [
   'LLAMA_BUILD_APP=OFF',
 ];
 
+/**
+ * GCC before 13 takes ggml's stores to the configuration of AMX's tiles for needless and leaves them out; the server would die in
+ * its first product. Without these passes it keeps them.
+ */
+const KEEP_TILE_CONFIGURATION = 'CMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse';
+
+function buildOptions(): string[] {
+  const options = describeMachine().flags.includes('amx_tile') ? [...BUILD_OPTIONS, KEEP_TILE_CONFIGURATION] : BUILD_OPTIONS;
+  return options.map((option) => `-D${option}`);
+}
+
 /** The server that is there: `CARTRIDGES_LLAMA_SERVER`, else the one that was built before; undefined when there is none. */
 export function findLlamaServer(): string | undefined {
   const named = process.env['CARTRIDGES_LLAMA_SERVER'];
@@ -47,7 +59,7 @@ export async function buildLlamaServer(jobs = availableParallelism()): Promise<s
   const [source, build, server] = [join(folder, 'source'), join(folder, 'build'), join(folder, EXECUTABLE)];
   if (!existsSync(source)) await fetchSource(source);
   progress(`building llama-server in ${build}`);
-  await execute(folder, 'cmake', '-S', source, '-B', build, ...BUILD_OPTIONS.map((option) => `-D${option}`));
+  await execute(folder, 'cmake', '-S', source, '-B', build, ...buildOptions());
   const target = ['--config', 'Release', '--target', 'llama-server', '--parallel', String(jobs)];
   await execute(folder, 'cmake', '--build', build, ...target);
   // Generators for several configurations, as those of Visual Studio, have a folder for each.
