@@ -84,8 +84,11 @@ export function planSynthesis(corpusTokens: number, settings: Settings, recommen
   };
 }
 
-/** Supervised tokens of an update where nothing else is said. */
-export const DEFAULT_BATCH_TOKENS = 1_024;
+/**
+ * Supervised tokens of an update where nothing else is said. SmolLM2-135M, 128 conversations: 144 updates of these came to a
+ * validation KL of 0.0432, 72 of twice as many to 0.0453 in the same time; at three times the learning rate 0.0372 and 0.0397.
+ */
+export const DEFAULT_BATCH_TOKENS = 512;
 /** Times that the supervised tokens of the dataset are seen. */
 const DEFAULT_PASSES = 3;
 /** Supervised tokens that are seen at least: a small dataset is seen more often. */
