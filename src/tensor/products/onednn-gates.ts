@@ -2,28 +2,29 @@ import type { OneDnnKernels } from './onednn-kernels.js';
 import { dense, type Kernel, OPERAND_BYTES, type OperandType } from './products.js';
 
 /**
- * With s = 1 / (1 + e⁻ᵍᵃᵗᵉ) and t = dy · gate, the gradient of up is t · s, and that of gate is up · s · (dy + t − t · s). The first pass over `gate`, which
- * seldom lies in the cache, is a product: code for one waits for memory less than that of s.
+ * With s = 1 / (1 + e⁻ᵍᵃᵗᵉ) and t = dy · gate, the gradient of up is t · s, and that of gate is (t − t · s + dy) · s · up. In that order
+ * nothing of dy is lost beside a large t, since s is 1 there. The first pass over `gate`, which seldom lies in the cache, is a product:
+ * code for one waits for memory less than that of s.
  */
 export function oneDnnGatedBackward(kernels: OneDnnKernels, operandType: OperandType, count: number): Kernel {
   const values = dense([count]);
   const multiply = kernels.binary('multiply', values, values, values);
   const logistic = kernels.logistic(values);
-  const finish = kernels.binary('add', values, values, values, [
-    { kind: 'subtract', operand: values },
+  const finish = kernels.binary('subtract', values, values, values, [
+    { kind: 'add', operand: values },
     { kind: 'multiply', operand: values },
     { kind: 'multiply', operand: values },
   ]);
   const round = rounding(kernels, operandType, count);
   return (...[gradient, gate, up, gateGradient, upGradient, scratch]) => {
-    const [scaled, sigmoid, rounded] = blocksAt(scratch!, count);
-    const ofUp = round.targetOf(upGradient!, rounded);
+    const [scaled, sigmoid, beside] = blocksAt(scratch!, count);
+    const ofUp = round.targetOf(upGradient!, beside);
     multiply(gradient!, gate!, scaled);
     logistic(gate!, sigmoid);
     multiply(scaled, sigmoid, ofUp);
     round.run(ofUp, upGradient!);
     const ofGate = round.targetOf(gateGradient!, scaled);
-    finish(gradient!, scaled, ofGate, ofUp, sigmoid, up!);
+    finish(scaled, ofUp, ofGate, gradient!, sigmoid, up!);
     round.run(ofGate, gateGradient!);
   };
 }

@@ -322,11 +322,11 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
 
   test('gradients of gated units that are far from zero', () => {
     bValues.set([-1e4, -200, -90, 90, 200, 1e4]);
-    cValues.fill(1, 0, 6);
-    aValues.fill(1, 0, 6);
+    cValues.fill(0.7, 0, 6);
+    aValues.fill(0.1, 0, 6);
     provider.gatedBackward(6)(a, b, c, d, e, scratch);
-    checkOperands(d, 6, type, (i) => (bValues[i]! > 0 ? 1 : 0));
-    checkOperands(e, 6, type, (i) => Math.max(bValues[i]!, 0));
+    checkOperands(d, 6, type, (i) => (bValues[i]! > 0 ? 0.07 : 0));
+    checkOperands(e, 6, type, (i) => 0.1 * Math.max(bValues[i]!, 0));
   });
 
   test('norms of rows and their gradients', () => {
