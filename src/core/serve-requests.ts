@@ -9,9 +9,12 @@ export interface RequestHandler<Requests extends WorkerRequests<Requests>> {
 
 /**
  * Answers the requests of a `WorkerThread`, on its side. The handler is made for the first one, whose answer then says why it could
- * not be. Throws `INTERNAL` on any other thread.
+ * not be, with `ENGINE_FAILURE` where the error has no code; `name` is that of the thread. Throws `INTERNAL` on any other thread.
  */
-export function serveRequests<Requests extends WorkerRequests<Requests>>(make: () => RequestHandler<Requests>): void {
+export function serveRequests<Requests extends WorkerRequests<Requests>>(
+  name: string,
+  make: () => RequestHandler<Requests>,
+): void {
   if (!parentPort) throw new CartridgesError('INTERNAL', 'the file of a worker thread was loaded by another thread');
   const port = parentPort;
   let handler: RequestHandler<Requests> | undefined;
@@ -23,11 +26,20 @@ export function serveRequests<Requests extends WorkerRequests<Requests>>(make: (
     }
     port.postMessage(
       answer(() => {
-        handler ??= make();
+        handler ??= started(name, make);
         return handler.handle(request as WorkerMessage<Requests>);
       }),
     );
   });
+}
+
+function started<Handler>(name: string, make: () => Handler): Handler {
+  try {
+    return make();
+  } catch (thrown) {
+    if (CartridgesError.is(thrown)) throw thrown;
+    throw new CartridgesError('ENGINE_FAILURE', `${name} cannot start: ${(thrown as Error).message}`, { cause: thrown });
+  }
 }
 
 function answer<Requests extends WorkerRequests<Requests>>(

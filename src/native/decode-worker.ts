@@ -34,4 +34,4 @@ class DecodeWorker implements RequestHandler<DecodeRequests> {
 
 // The main thread handles signals, and threads that are started here get none either.
 blockSignals();
-serveRequests<DecodeRequests>(() => new DecodeWorker(workerData));
+serveRequests<DecodeRequests>('the thread that decodes', () => new DecodeWorker(workerData));

@@ -1,6 +1,5 @@
 import { openSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
-import { CartridgesError } from '../../core/errors.js';
 import { type RequestHandler, serveRequests } from '../../core/serve-requests.js';
 import type { WorkerMessage } from '../../core/worker-requests.js';
 import { readMatrixRows } from '../../models/matrix-rows.js';
@@ -130,17 +129,6 @@ class ReplicaWorker implements RequestHandler<Requests> {
   }
 }
 
-function startWorker(): ReplicaWorker {
-  try {
-    return new ReplicaWorker(workerData);
-  } catch (thrown) {
-    if (CartridgesError.is(thrown)) throw thrown;
-    throw new CartridgesError('ENGINE_FAILURE', `a thread of the training step cannot start: ${(thrown as Error).message}`, {
-      cause: thrown,
-    });
-  }
-}
-
 // The main thread handles signals; here they would hurt (see `blockSignals`).
 blockSignals();
-serveRequests<Requests>(startWorker);
+serveRequests<Requests>('a thread of the training step', () => new ReplicaWorker(workerData));
