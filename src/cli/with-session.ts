@@ -20,15 +20,15 @@ export async function withSession<T>(
   }
 }
 
-/** The same with the text that a command is about. */
-export function withCorpus<T>(
+/** The same with the text that a command is about. A wrong path is said before a large model is loaded. */
+export async function withCorpus<T>(
   settings: Settings,
   source: string,
   run: RunOptions,
   body: (session: ModelSession, corpus: TokenizedCorpus) => Promise<T>,
 ): Promise<T> {
-  return withSession(settings, run, async (session) => {
-    const { loadCorpus } = await import('../pipeline/corpus-source.js');
-    return body(session, await loadCorpus(source, session.tokenizer, run));
-  });
+  requireModel(settings);
+  const { readSource, tokenizeCorpus } = await import('../pipeline/corpus-source.js');
+  const corpus = await readSource(source, run);
+  return withSession(settings, run, (session) => body(session, tokenizeCorpus(corpus, session.tokenizer, run)));
 }
