@@ -1,12 +1,11 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheFolder } from '../../src/core/environment.js';
 import { ENGINE_PACKAGE_VERSION } from '../../src/native/engine-files.js';
-import { describeMachine } from '../support/machine.js';
 import { progress } from '../support/report.js';
 
 /**
@@ -31,16 +30,13 @@ const BUILD_OPTIONS = [
   'LLAMA_BUILD_APP=OFF',
 ];
 
+/** Where ggml sets up AMX's tiles. */
+const TILE_SOURCE = 'ggml/src/ggml-cpu/amx/mmq.cpp';
 /**
- * GCC before 13 takes ggml's stores to the configuration of AMX's tiles for needless and leaves them out; the server would die in
- * its first product. Without these passes it keeps them.
+ * GCC before 13 takes the stores to the tiles' configuration for needless and leaves them out; the server would die in its first
+ * product. Without these passes it keeps them.
  */
-const KEEP_TILE_CONFIGURATION = 'CMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse';
-
-function buildOptions(): string[] {
-  const options = describeMachine().flags.includes('amx_tile') ? [...BUILD_OPTIONS, KEEP_TILE_CONFIGURATION] : BUILD_OPTIONS;
-  return options.map((option) => `-D${option}`);
-}
+const KEEP_STORES = '#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC optimize("no-tree-dse", "no-dse")\n#endif\n';
 
 /** The server that is there: `CARTRIDGES_LLAMA_SERVER`, else the one that was built before; undefined when there is none. */
 export function findLlamaServer(): string | undefined {
@@ -59,7 +55,7 @@ export async function buildLlamaServer(jobs = availableParallelism()): Promise<s
   const [source, build, server] = [join(folder, 'source'), join(folder, 'build'), join(folder, EXECUTABLE)];
   if (!existsSync(source)) await fetchSource(source);
   progress(`building llama-server in ${build}`);
-  await execute(folder, 'cmake', '-S', source, '-B', build, ...buildOptions());
+  await execute(folder, 'cmake', '-S', source, '-B', build, ...BUILD_OPTIONS.map((option) => `-D${option}`));
   const target = ['--config', 'Release', '--target', 'llama-server', '--parallel', String(jobs)];
   await execute(folder, 'cmake', '--build', build, ...target);
   // Generators for several configurations, as those of Visual Studio, have a folder for each.
@@ -84,6 +80,8 @@ async function fetchSource(source: string): Promise<void> {
   const [{ filename }] = JSON.parse(packed) as [{ filename: string }];
   await execute(part, 'tar', '-xzf', filename, BUNDLE);
   await execute(part, 'git', 'clone', '--quiet', '-c', 'advice.detachedHead=false', BUNDLE, 'llama.cpp');
+  const tiles = join(part, 'llama.cpp', TILE_SOURCE);
+  await writeFile(tiles, KEEP_STORES + (await readFile(tiles, 'utf8')));
   await rename(join(part, 'llama.cpp'), source);
   await rm(part, { recursive: true });
 }
