@@ -1,7 +1,7 @@
 import { CartridgesError } from '../core/errors.js';
 import type { Ggml } from '../native/ggml.js';
 import type { GgmlBackend, GgmlBuffer } from '../native/handles.js';
-import { viewMemory } from '../native/koffi.js';
+import { koffi, viewMemory } from '../native/koffi.js';
 
 /** Zeroed memory that native code, and every thread of the process, reaches by its address. The owner disposes it. */
 export class NativeMemory {
@@ -36,4 +36,11 @@ export function floatsAt(address: bigint, count: number): Float32Array {
 /** The 32-bit integers at an address. */
 export function integersAt(address: bigint, count: number): Int32Array {
   return new Int32Array(viewMemory(address, count * Int32Array.BYTES_PER_ELEMENT));
+}
+
+/** `count` zeros in JavaScript's own memory, which native code reaches by an address as long as somebody holds `values`. */
+export function addressedFloats(count: number): { values: Float32Array; address: bigint } {
+  // Small typed arrays may be moved; a buffer of its own is not.
+  const values = new Float32Array(new ArrayBuffer(count * Float32Array.BYTES_PER_ELEMENT));
+  return { values, address: BigInt(koffi.address(values.buffer)) };
 }

@@ -1,4 +1,5 @@
 import type { OneDnnKernels } from './onednn-kernels.js';
+import { rounding } from './onednn-rounding.js';
 import { dense, type Kernel, OPERAND_BYTES, type OperandType } from './products.js';
 
 /**
@@ -26,15 +27,6 @@ export function oneDnnGatedBackward(kernels: OneDnnKernels, operandType: Operand
     const ofGate = round.targetOf(gateGradient!, scaled);
     finish(scaled, ofUp, ofGate, gradient!, sigmoid, up!);
     round.run(ofGate, gateGradient!);
-  };
-}
-
-/** f32 values are operands where they are computed; others are computed beside and rounded. */
-function rounding(kernels: OneDnnKernels, operandType: OperandType, count: number) {
-  if (operandType === 'f32') return { targetOf: (operand: bigint) => operand, run: () => {} };
-  return {
-    targetOf: (_operand: bigint, beside: bigint) => beside,
-    run: kernels.copy(dense([count]), dense([count], operandType)),
   };
 }
 

@@ -1,7 +1,7 @@
-import { koffi } from '../../native/koffi.js';
 import { type BinaryOperation, DataType, type DnnlMemoryDescriptor } from '../../native/onednn/descriptors.js';
 import type { OneDnnLibrary } from '../../native/onednn/library.js';
 import { OneDnn, type OneDnnKernel, type PostOperation } from '../../native/onednn/onednn.js';
+import { addressedFloats } from '../native-memory.js';
 import { isEmpty, type Kernel, type Layout } from './products.js';
 
 const DATA_TYPES = { f32: DataType.F32, bf16: DataType.BF16 } as const;
@@ -14,7 +14,7 @@ export class OneDnnKernels {
   /** For example `matmul brg:avx2`. */
   readonly implementations = new Set<string>();
   readonly #oneDnn: OneDnn;
-  readonly #constants: ArrayBuffer[] = [];
+  readonly #constants: Float32Array[] = [];
 
   constructor(library: OneDnnLibrary) {
     this.#oneDnn = new OneDnn(library);
@@ -50,13 +50,11 @@ export class OneDnnKernels {
     return this.#kernel('logistic', layout, () => this.#oneDnn.logistic(this.#describe(layout)));
   }
 
-  /** Copies values to where they stay as long as these kernels are there; returns their address. */
-  keep(values: Float32Array): bigint {
-    // Small typed arrays may be moved; a buffer of its own is not.
-    const buffer = new ArrayBuffer(values.byteLength);
-    new Float32Array(buffer).set(values);
-    this.#constants.push(buffer);
-    return BigInt(koffi.address(buffer));
+  /** The address of `count` ones, which stay as long as these kernels are there. */
+  ones(count: number): bigint {
+    const { values, address } = addressedFloats(count);
+    this.#constants.push(values.fill(1));
+    return address;
   }
 
   dispose(): void {

@@ -1,4 +1,5 @@
 import type { Afterwards, OneDnnKernels } from './onednn-kernels.js';
+import { rounding } from './onednn-rounding.js';
 import { dense, type Kernel, type NormShape, OPERAND_BYTES, type OperandType } from './products.js';
 
 /** y = x · r · weight with r = 1 / √(mean(x²) + ε), which is kept. */
@@ -16,15 +17,15 @@ export function oneDnnNorm(
     { kind: 'inverse root' },
   ]);
   const scale = kernels.binary('multiply', matrix, byRow, matrix, [{ kind: 'multiply', operand: byColumn }]);
-  const round = operandType === 'f32' ? undefined : kernels.copy(matrix, dense([rows, columns], operandType));
+  const round = rounding(kernels, operandType, rows * columns);
   return (...[first, weight, factors, result, scratch, second, sum]) => {
     const x = adds ? sum! : first!;
     if (adds) add(first!, second!, x);
     square(x, x, scratch!);
     inverseRoot(scratch!, factors!);
-    const target = round ? scratch! : result!;
+    const target = round.targetOf(result!, scratch!);
     scale(x, factors!, target, weight!);
-    round?.(target, result!);
+    round.run(target, result!);
   };
 }
 
@@ -58,6 +59,6 @@ export function oneDnnNormBackward(kernels: OneDnnKernels, { rows, columns }: No
 /** The sum of each row, as a product with ones: oneDNN's reductions take longer. Addresses: values, sums. */
 function sumOfRows(kernels: OneDnnKernels, rows: number, columns: number, after: readonly Afterwards[]): Kernel {
   const product = kernels.matmul(dense([rows, columns]), dense([columns, 1]), dense([rows, 1]), after);
-  const ones = kernels.keep(new Float32Array(columns).fill(1));
+  const ones = kernels.ones(columns);
   return (values, sums, ...operands) => product(values!, ones, sums!, ...operands);
 }
