@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hash, StrictContext } from '../../test/support/strict-context.js';
+import { hash, ruledBy, StrictContext } from '../../test/support/strict-context.js';
 import type { CartridgesError } from '../core/errors.js';
 import { packageRoot } from '../core/package.js';
 import { Random } from '../core/random.js';
@@ -22,6 +22,8 @@ interface Plan {
   throwsAfter?: number;
   /** A drafted token is right with this probability; without one nothing is drafted. */
   accuracy?: number;
+  /** Tokens behind which nothing is drafted are chosen by the context. */
+  byRule?: boolean;
 }
 
 /** Answers with hashes of all before, and drafts what it will answer, with mistakes. */
@@ -68,8 +70,12 @@ class DraftingWork implements SequenceWork {
     return FINISHED;
   }
 
+  get ruled() {
+    return this.#plan.byRule ? ruledBy((logits) => this.consume(logits)) : undefined;
+  }
+
   draft(room: number): Int32Array {
-    if (this.#plan.accuracy === undefined) return new Int32Array(0);
+    if (this.#plan.accuracy === undefined || this.#random.integer(3) === 0) return new Int32Array(0);
     const tokens = this.known;
     for (let i = this.#random.integer(room + 1); i > 0; i--) {
       tokens.push(this.#random.uniform() < this.#plan.accuracy ? hash(tokens) : this.#random.integer(3));
@@ -94,6 +100,7 @@ const plans: fc.Arbitrary<Plan[]> = fc.array(
       cancelAfter: count,
       throwsAfter: count,
       accuracy: fc.constantFrom(0, 0.5, 0.9, 1),
+      byRule: fc.boolean(),
     },
     { requiredKeys: ['ownTokens', 'sharedTokens', 'maxTokens'] },
   ),
@@ -147,7 +154,8 @@ describe('drafts in the scheduler', () => {
   it('count what was drafted and what came true', async () => {
     await fc.assert(
       fc.asyncProperty(plans, sizes, async (planned, size) => {
-        const whole = planned.map(({ cancelAfter: _, throwsAfter: __, ...plan }) => plan);
+        // What is computed ahead of an end that nobody knew of counts nowhere.
+        const whole = planned.map(({ cancelAfter: _, throwsAfter: __, byRule: ___, ...plan }) => plan);
         const { context, scheduler, works } = await runAll(whole, size);
         const { newTokens, promptTokens, draftedTokens, acceptedTokens } = scheduler.statistics;
         expect(newTokens).toBe(works.reduce((sum, { generated }) => sum + generated.length - 1, 0));
@@ -233,7 +241,10 @@ describe('drafts of the pocket model', () => {
         expect(Math.abs(logprob - plainAnswer.logprobs[row]!)).toBeLessThan(0.02);
       });
       const { decodeCalls, acceptedTokens } = engine.statistics;
-      expect(decodeCalls - before.decodeCalls).toBe(1 + drafted.tokens.length - 1 - (acceptedTokens - before.acceptedTokens));
+      const needed = drafted.tokens.length - (acceptedTokens - before.acceptedTokens);
+      // One more where an end came that the decode behind it did not wait for.
+      const ahead = drafted.finishReason === 'stop' ? [needed, needed + 1] : [needed];
+      expect(ahead).toContain(decodeCalls - before.decodeCalls);
     }
     expect(engine.statistics.acceptedTokens).toBeGreaterThan(20);
     await engine.whenIdle();

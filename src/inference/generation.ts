@@ -3,15 +3,14 @@ import { CartridgesError } from '../core/errors.js';
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
 import type { Tokenizer } from '../core/tokenizer.js';
 import { Speculation } from './drafting/speculation.js';
-import { NO_GUESS } from './drafting/suffix-index.js';
 import type { GrammarFactory } from './grammar/grammar-constraint.js';
-import { logSumExp } from './log-sum-exp.js';
 import { RepetitionWatch } from './repetition.js';
 import type { Completion, FinishReason, GeneratedToken, GenerationRequest, Timings } from './requests.js';
-import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
+import { type CartridgeRows, FINISHED, type RuledTokens, type SequenceWork } from './sequence-work.js';
 import { TextStream } from './text-stream.js';
+import { chooseToken, type TokenChoice } from './token-choice.js';
 import { TokenChooser } from './token-chooser.js';
-import { type TopCandidates, toTopLogprobs } from './top-logprobs.js';
+import type { TopCandidates } from './top-logprobs.js';
 
 /** What becomes of a generation; exactly one of `end` and `fail` is called, and nothing after it. */
 export interface GenerationListener {
@@ -36,6 +35,7 @@ export class Generation implements SequenceWork {
   readonly sharedTokens: number;
   readonly scope: string;
   readonly cartridges: readonly CartridgeRows[];
+  readonly draft: SequenceWork['draft'];
 
   readonly #request: GenerationRequest;
   readonly #tokenizer: Tokenizer;
@@ -72,7 +72,10 @@ export class Generation implements SequenceWork {
     this.#chooser = new TokenChooser(request, tools.grammars);
     const { draft, prompt, maxTokens } = request;
     if (request.endRepetition) this.#repetition = new RepetitionWatch();
-    if (draft && this.#chooser.isGreedy) this.#speculation = new Speculation(draft, prompt, maxTokens);
+    if (!draft || !this.#chooser.isGreedy) return;
+    const speculation = new Speculation(draft, prompt, maxTokens);
+    this.#speculation = speculation;
+    this.draft = (room, rowCost) => speculation.draft(room, rowCost);
   }
 
   get cancelled(): boolean {
@@ -91,21 +94,16 @@ export class Generation implements SequenceWork {
 
   consume(logits: Float32Array): number {
     this.#clock.tick();
-    const { topLogprobs } = this.#request;
-    this.#candidates.select(logits, Math.max(1, topLogprobs ?? 1));
-    const best = this.#candidates.count > 0 ? (this.#candidates.logits[0] as number) : Number.NaN;
-    if (!Number.isFinite(best)) throw notFinite();
-    const sum = topLogprobs === undefined ? Number.NaN : logSumExp(logits, best);
-    const top = topLogprobs ? toTopLogprobs(this.#candidates, topLogprobs, sum) : undefined;
-    const token = this.#chooser.choose(logits, this.#candidates);
-    if (topLogprobs === undefined) return this.#take({ token, text: '' });
-    const logprob = (logits[token] as number) - sum;
-    if (Number.isNaN(logprob)) throw notFinite();
-    return this.#take({ token, text: '', logprob, topLogprobs: top });
+    return this.#take(chooseToken(logits, this.#chooser, this.#request.topLogprobs, this.#candidates));
   }
 
-  draft(room: number, rowCost: number): Int32Array {
-    return this.#speculation?.draft(room, rowCost) ?? NO_GUESS.tokens;
+  get ruled(): RuledTokens | undefined {
+    const rule = this.#chooser.rule;
+    if (!rule) return undefined;
+    return {
+      rule: { ...rule, topLogprobs: this.#request.topLogprobs },
+      take: (choice) => this.#takeRuled(choice),
+    };
   }
 
   fail(error: CartridgesError): void {
@@ -119,8 +117,16 @@ export class Generation implements SequenceWork {
     this.onRelease?.();
   }
 
-  #take(generated: GeneratedToken): number {
-    const { token, logprob, topLogprobs } = generated;
+  #takeRuled(choice: TokenChoice | undefined): number {
+    this.#clock.tick();
+    this.#chooser.passOver();
+    return this.#take(choice);
+  }
+
+  #take(choice: TokenChoice | undefined): number {
+    if (!choice) throw notFinite();
+    const { token, logprob, topLogprobs } = choice;
+    const generated: GeneratedToken = { ...choice, text: '' };
     this.#newTokens.push(token);
     this.#speculation?.note(token);
     if (logprob !== undefined) this.#logprobs.push(logprob);

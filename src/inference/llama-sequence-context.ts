@@ -1,14 +1,16 @@
 import { parseStateBlob, type StateBlobSettings } from '../cartridge/state-blob.js';
 import { CartridgesError } from '../core/errors.js';
-import { decodeThread } from '../native/decode-thread.js';
 import type { Engine } from '../native/engine.js';
 import { GgmlType } from '../native/ggml.js';
 import type { LlamaContext, LlamaMemory, LlamaModel } from '../native/handles.js';
 import { callAsync, viewMemory } from '../native/koffi.js';
 import { FlashAttention } from '../native/llama.js';
 import type { LlamaBatch } from '../native/structs.js';
-import { Threadpool } from '../native/threadpool.js';
-import type { SequenceContext } from './sequence-context.js';
+import type { Decoded, RowRule } from './decoding/decode-requests.js';
+import { decodeThread } from './decoding/decode-thread.js';
+import { LogitsViews } from './decoding/logits-views.js';
+import { Threadpool } from './decoding/threadpool.js';
+import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
 
 /** Types that hold rows as they are. A quantised cache holds rotated rows, so a cartridge's would be wrong in it, silently. */
 const CACHE_TYPES = { f16: GgmlType.F16, bf16: GgmlType.BF16, f32: GgmlType.F32 } as const;
@@ -34,9 +36,6 @@ export interface CacheShape {
   rowValues: number;
 }
 
-/** Logits come at few addresses, again and again; more than this means that the engine moved its buffer. */
-const MAX_LOGITS_VIEWS = 4096;
-
 /** libllama takes it for the end of a sequence. */
 const OPEN_END = -1;
 
@@ -51,8 +50,6 @@ export class LlamaSequenceContext implements SequenceContext {
   readonly #engine: Engine;
   readonly #model: LlamaModel;
   readonly #settings: LlamaContextSettings;
-  readonly #vocabularySize: number;
-  readonly #logitsViews = new Map<bigint, Float32Array>();
   /** None between a failed {@link rebuild} and the next one. */
   #native: NativeContext | undefined;
   #rowCount = 0;
@@ -61,7 +58,6 @@ export class LlamaSequenceContext implements SequenceContext {
     this.#engine = engine;
     this.#model = model;
     this.#settings = settings;
-    this.#vocabularySize = engine.llama.llama_vocab_n_tokens(engine.llama.llama_model_get_vocab(model));
     this.#native = made.native;
     this.cells = engine.llama.llama_n_ctx(made.native.context);
     this.batchRows = settings.batchRows;
@@ -100,25 +96,29 @@ export class LlamaSequenceContext implements SequenceContext {
     rows.wantsLogits[row] = wantsLogits ? 1 : 0;
   }
 
-  async decode(): Promise<void> {
+  async decode(rules: readonly RowRule[] = []): Promise<DecodeOutcome> {
     const count = this.#rowCount;
     this.#rowCount = 0;
     if (count < 1 || count > this.batchRows) {
       throw new CartridgesError('INTERNAL', `a batch of ${count} rows cannot be decoded, from 1 to ${this.batchRows} can`);
     }
     const { context, batch } = this.#live;
-    await decodeBatch(this.#engine, context, { ...batch, n_tokens: count });
+    Atomics.store(this.#live.withdrawal, 0, 0);
+    return decodeBatch(this.#engine, context, { ...batch, n_tokens: count }, rules);
+  }
+
+  async decodeChosen(): Promise<DecodeOutcome | undefined> {
+    const { context } = this.#live;
+    const answer = await decodeThread(this.#engine).request('decodeChosen', { context });
+    return answer.status === undefined ? undefined : outcomeOf(this.#engine, answer as Decoded);
+  }
+
+  withdraw(): void {
+    if (this.#native) Atomics.store(this.#native.withdrawal, 0, 1);
   }
 
   logits(row: number): Float32Array {
-    const address = this.#engine.llama.llama_get_logits_ith(this.#live.context, row);
-    if (address === null) throw new CartridgesError('ENGINE_FAILURE', `the engine gave no logits for row ${row} of a batch`);
-    const known = this.#logitsViews.get(address);
-    if (known) return known;
-    if (this.#logitsViews.size >= MAX_LOGITS_VIEWS) this.#logitsViews.clear();
-    const view = new Float32Array(viewMemory(address, this.#vocabularySize * Float32Array.BYTES_PER_ELEMENT));
-    this.#logitsViews.set(address, view);
-    return view;
+    return this.#live.logits.at(row);
   }
 
   share(from: number, to: number, end: number, start = 0): void {
@@ -166,7 +166,6 @@ export class LlamaSequenceContext implements SequenceContext {
 
   /** Frees the context; no decode may be running. */
   dispose(): void {
-    this.#logitsViews.clear();
     if (this.#native) freeContext(this.#engine, this.#native);
     this.#native = undefined;
   }
@@ -189,6 +188,9 @@ interface NativeContext {
   memory: LlamaMemory;
   batch: LlamaBatch;
   rows: BatchRows;
+  logits: LogitsViews;
+  /** Shared with the thread that decodes. */
+  withdrawal: Int32Array;
 }
 
 interface BatchRows {
@@ -202,18 +204,36 @@ interface BatchRows {
 async function openContext(engine: Engine, model: LlamaModel, settings: LlamaContextSettings): Promise<NativeContext> {
   const { llama } = engine;
   const threadpool = await Threadpool.start(engine, Math.max(settings.threads, settings.decodeThreads));
+  let context: LlamaContext | undefined;
   try {
-    const context = await initialize(engine, model, settings);
+    context = await initialize(engine, model, settings);
     llama.llama_attach_threadpool(context, threadpool.handle, threadpool.handle);
+    const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
+    const withdrawal = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+    await decodeThread(engine).request('openContext', { context, vocabularySize, withdrawal });
     const batch = llama.llama_batch_init(settings.batchRows, 0, 1);
-    return { threadpool, context, memory: llama.llama_get_memory(context), batch, rows: viewBatch(batch, settings.batchRows) };
+    return {
+      threadpool,
+      context,
+      memory: llama.llama_get_memory(context),
+      batch,
+      rows: viewBatch(batch, settings.batchRows),
+      logits: new LogitsViews(llama, context, vocabularySize),
+      withdrawal,
+    };
   } catch (error) {
+    if (context) llama.llama_free(context);
     threadpool.free();
     throw error;
   }
 }
 
-function freeContext({ llama }: Engine, { batch, context, threadpool }: NativeContext): void {
+function freeContext(engine: Engine, { batch, context, threadpool }: NativeContext): void {
+  const { llama } = engine;
+  // A thread that has ended knows none any more.
+  decodeThread(engine)
+    .request('closeContext', { context })
+    .catch(() => undefined);
   llama.llama_batch_free(batch);
   llama.llama_free(context);
   threadpool.free();
@@ -267,7 +287,7 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
     rows.positions[0] = 0;
     (rows.sequences[0] as Int32Array)[0] = 0;
     rows.wantsLogits[0] = 0;
-    await decodeBatch(engine, context, { ...batch, n_tokens: 1 });
+    await decodeBatch(engine, context, { ...batch, n_tokens: 1 }, []);
   } finally {
     llama.llama_batch_free(batch);
   }
@@ -277,9 +297,17 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
   return parseStateBlob(blob, shape);
 }
 
-async function decodeBatch(engine: Engine, context: LlamaContext, batch: LlamaBatch): Promise<void> {
-  const { status } = await decodeThread(engine).request('decode', { context, batch });
-  if (status === 0) return;
+async function decodeBatch(
+  engine: Engine,
+  context: LlamaContext,
+  batch: LlamaBatch,
+  rules: readonly RowRule[],
+): Promise<DecodeOutcome> {
+  return outcomeOf(engine, await decodeThread(engine).request('decode', { context, batch, rules }));
+}
+
+function outcomeOf(engine: Engine, { status, milliseconds, choices }: Decoded): DecodeOutcome {
+  if (status === 0) return { milliseconds, choices };
   const reason = status === 1 ? 'no free cells in the cache' : engine.log.take();
-  throw new CartridgesError('ENGINE_FAILURE', `decoding ${batch.n_tokens} rows failed with status ${status}: ${reason}`);
+  throw new CartridgesError('ENGINE_FAILURE', `decoding a batch failed with status ${status}: ${reason}`);
 }

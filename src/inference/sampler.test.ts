@@ -86,3 +86,21 @@ it.each([
 ])('refuses %o', (sampling) => {
   expect(() => new Sampler(sampling)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }));
 });
+
+it.each([{ temperature: 0 }, { temperature: 1, seed: 4 }, { temperature: 1, topK: 3, seed: 4 }])(
+  'goes on where another one with the same random numbers stands: %o',
+  (sampling) => {
+    const [first, follower] = [new Sampler(sampling), new Sampler(sampling)];
+    const candidates = new TopCandidates();
+    const next = (sampler: Sampler) => {
+      candidates.select(LOGITS, 1);
+      return sampler.choose(LOGITS, candidates);
+    };
+    for (let token = 0; token < 5; token++) {
+      next(first);
+      follower.passOver();
+    }
+    const taken = new Sampler(sampling, first.random);
+    for (let token = 0; token < 20; token++) expect([next(follower), next(taken)]).toEqual(new Array(2).fill(next(first)));
+  },
+);

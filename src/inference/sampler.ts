@@ -1,6 +1,6 @@
 import type { Sampling } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
-import { Random } from '../core/random.js';
+import { Random, type RandomState } from '../core/random.js';
 import { indexAtMass, sumOfExponentials } from './log-sum-exp.js';
 import type { TopCandidates } from './top-logprobs.js';
 
@@ -20,20 +20,25 @@ export class Sampler {
   readonly #minP: number;
   readonly #random: Random;
 
-  /** Throws `INVALID_OPTION` for a value out of range. */
-  constructor(sampling: Sampling) {
-    checkSampling(sampling);
+  /** Begins with the random numbers of `random` in place of those of the seed. Throws `INVALID_OPTION` for a value out of range. */
+  constructor(sampling: Sampling, random?: RandomState) {
     const { temperature, topK = 0, topP = 1, minP = 0, seed = 0 } = sampling;
+    checkSampling(random ? { ...sampling, seed } : sampling);
     this.#scale = temperature < SMALLEST_TEMPERATURE ? Number.POSITIVE_INFINITY : 1 / temperature;
     this.#topK = topK;
     this.#topP = topP;
     this.#minP = minP;
-    this.#random = new Random(seed);
+    this.#random = new Random(random ?? seed);
   }
 
   /** Always takes the best token. */
   get isGreedy(): boolean {
     return this.#scale === Number.POSITIVE_INFINITY;
+  }
+
+  /** What its next draw begins with. */
+  get random(): RandomState {
+    return this.#random.state;
   }
 
   /** Leaves tokens out that are not probable enough. */
@@ -45,8 +50,18 @@ export class Sampler {
   choose(logits: Float32Array, candidates: TopCandidates): number {
     const best = candidates.ids[0] as number;
     if (this.isGreedy) return best;
-    const draw = this.#random.uniform();
+    const draw = this.#draw();
     return this.isFiltered ? this.#chooseFiltered(logits, candidates, draw) : this.#chooseAny(logits, candidates, draw);
+  }
+
+  /** Goes on as if it had chosen a token: one with these random numbers has. */
+  passOver(): void {
+    if (!this.isGreedy) this.#draw();
+  }
+
+  /** One a token, whatever is kept of the others. */
+  #draw(): number {
+    return this.#random.uniform();
   }
 
   #chooseAny(logits: Float32Array, candidates: TopCandidates, draw: number): number {

@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { hash, StrictContext } from '../../test/support/strict-context.js';
+import { hash, ruledBy, StrictContext } from '../../test/support/strict-context.js';
 import type { CartridgesError } from '../core/errors.js';
 import { Random } from '../core/random.js';
 import { commonLength } from './common-length.js';
 import { Scheduler } from './scheduler.js';
-import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
+import { type CartridgeRows, FINISHED, type RuledTokens, type SequenceWork } from './sequence-work.js';
 
 const OPERATIONS = 12_000;
 const OPERATIONS_PER_RUN = 400;
@@ -54,18 +54,28 @@ class Request implements SequenceWork {
   readonly sharedTokens = 0;
   readonly scope: string;
   readonly cartridges: readonly SlowCartridge[];
+  readonly length: number;
   readonly generated: number[] = [];
   cachedTokens = 0;
   wrongRows = 0;
   cancelled = false;
   outcome: 'finished' | CartridgesError | undefined;
+  readonly ruled: RuledTokens | undefined;
 
-  constructor(scope: string, cartridges: readonly SlowCartridge[], tokens: Int32Array, newTokens: number) {
+  /** @param length  Of the answer; it may take up to `mostTokens`, as far as others know. */
+  constructor(
+    scope: string,
+    cartridges: readonly SlowCartridge[],
+    tokens: Int32Array,
+    { length, mostTokens, byRule }: { length: number; mostTokens: number; byRule: boolean },
+  ) {
+    this.length = length;
+    if (byRule) this.ruled = ruledBy((logits) => this.consume(logits));
     this.scope = scope;
     this.cartridges = cartridges;
     this.tokens = tokens;
     this.firstLogitsRow = tokens.length - 1;
-    this.newRows = newTokens - 1;
+    this.newRows = mostTokens - 1;
   }
 
   /** Rows of these tokens may be in the cache now or later. */
@@ -85,7 +95,7 @@ class Request implements SequenceWork {
     const before = [...this.cartridges.flatMap(({ tokens }) => tokens), ...this.known];
     if (logits[0] !== hash(before)) this.wrongRows++;
     this.generated.push(logits[0]!);
-    if (this.generated.length <= this.newRows) return logits[0]!;
+    if (this.generated.length < this.length) return logits[0]!;
     this.outcome = 'finished';
     return FINISHED;
   }
@@ -96,6 +106,20 @@ class Request implements SequenceWork {
   }
 }
 
+const NO_COUNTS = {
+  finished: 0,
+  cancelled: 0,
+  failed: 0,
+  unread: 0,
+  reused: 0,
+  dropped: 0,
+  copiedBack: 0,
+  lostCopies: 0,
+  /** Decodes that were asked for before the one in front of them was over, and made or withdrawn. */
+  ahead: 0,
+  withdrawn: 0,
+};
+
 class World {
   readonly random: Random;
   readonly context: StrictContext;
@@ -105,7 +129,7 @@ class World {
   readonly storedTurnBytes: number;
   readonly pinned: CartridgeRows = { key: 'pinned', tokenCount: 6, stateBlob: (first) => Uint8Array.of(first, 9, 6) };
   isPinned = false;
-  counts = { finished: 0, cancelled: 0, failed: 0, unread: 0, reused: 0, dropped: 0, copiedBack: 0, lostCopies: 0 };
+  counts = { ...NO_COUNTS };
 
   constructor(seed: number) {
     this.random = new Random(seed);
@@ -140,7 +164,9 @@ class World {
     const scope = SCOPES[random.integer(SCOPES.length)]!;
     const ids = [[], [], [0], [0], [1], [0, 1], [1, 0], [2], [3, 3]][random.integer(9)]!;
     const cartridges = ids.map((id) => this.cartridges[id]!);
-    const request = new Request(scope, cartridges, this.prompt(scope, cartridges), 1 + random.integer(6));
+    const length = 1 + random.integer(6);
+    const answer = { length, mostTokens: length + random.integer(3), byRule: random.integer(4) > 0 };
+    const request = new Request(scope, cartridges, this.prompt(scope, cartridges), answer);
     try {
       this.scheduler.submit(request);
       this.requests.push(request);
@@ -229,6 +255,8 @@ class World {
     expect(requestCells).toBe(0);
     this.counts.copiedBack += this.context.copies.back;
     this.counts.lostCopies += this.context.copies.failed;
+    this.counts.ahead += this.context.ahead.made;
+    this.counts.withdrawn += this.context.ahead.withdrawn;
     expect(this.scheduler.usage.lostTurns).toBe(this.context.copies.failed);
     expect(this.context.cache.length).toBe(this.context.cells - freeCells);
   }
@@ -245,12 +273,12 @@ class World {
   }
 
   checkOutcomes(): void {
-    for (const { outcome, cancelled, cachedTokens, generated, newRows, wrongRows } of this.requests) {
+    for (const { outcome, cancelled, cachedTokens, generated, length, wrongRows } of this.requests) {
       expect(wrongRows).toBe(0);
       if (cachedTokens > 0) this.counts.reused++;
       if (outcome === 'finished') {
         this.counts.finished++;
-        expect(generated).toHaveLength(newRows + 1);
+        expect(generated).toHaveLength(length);
       } else if (outcome?.code === 'CANCELLED') {
         this.counts.cancelled++;
         expect(cancelled).toBe(true);
@@ -264,7 +292,7 @@ class World {
 }
 
 it('keeps all books through thousands of random operations', async () => {
-  const total = { finished: 0, cancelled: 0, failed: 0, unread: 0, reused: 0, dropped: 0, copiedBack: 0, lostCopies: 0 };
+  const total = { ...NO_COUNTS };
   for (let seed = 1; seed <= OPERATIONS / OPERATIONS_PER_RUN; seed++) {
     const world = new World(seed);
     for (let operation = 0; operation < OPERATIONS_PER_RUN; operation++) {

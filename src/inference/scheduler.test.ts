@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it, vi } from 'vitest';
-import { hash, StrictContext } from '../../test/support/strict-context.js';
+import { hash, ruledBy, StrictContext } from '../../test/support/strict-context.js';
 import type { CartridgesError } from '../core/errors.js';
 import { Scheduler } from './scheduler.js';
 import { type CartridgeRows, FINISHED, type SequenceWork } from './sequence-work.js';
@@ -17,6 +17,8 @@ interface Plan {
   newTokens: number;
   cartridges: number[];
   cancelAfter?: number;
+  /** Its tokens are chosen by the context. */
+  byRule?: boolean;
 }
 
 /** What a plan must lead to, whatever runs beside it: each next token is the hash of all before it. */
@@ -75,6 +77,10 @@ class PlannedWork implements SequenceWork {
     return FINISHED;
   }
 
+  get ruled() {
+    return this.#plan.byRule ? ruledBy((logits) => this.consume(logits)) : undefined;
+  }
+
   fail(error: CartridgesError): void {
     this.#settle(error);
   }
@@ -97,6 +103,7 @@ const plans: fc.Arbitrary<Plan[]> = fc.array(
       newTokens: fc.integer({ min: 1, max: 8 }),
       cartridges: fc.constantFrom<number[]>([], [], [], [0], [0, 1], [1, 0]),
       cancelAfter: fc.integer({ min: 1, max: 8 }),
+      byRule: fc.boolean(),
     },
     { requiredKeys: ['prefix', 'prefixTokens', 'ownTokens', 'newTokens', 'cartridges'] },
   ),

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { CartridgesError, toCartridgesError } from '../core/errors.js';
 import { Admission, type Start, type WaitingEntry } from './admission.js';
-import { collectBatch } from './batch.js';
+import { type BatchRows, collectBatch } from './batch.js';
 import { CartridgeClaims } from './cartridge-claims.js';
 import { CartridgeReads } from './cartridge-reads.js';
 import { assumedRowCost, MeasuredRowCost } from './drafting/row-cost.js';
@@ -10,6 +10,8 @@ import { type CellUsage, RowCache, type StoredTurnUsage } from './row-cache.js';
 import type { SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { CartridgeRows, SequenceWork } from './sequence-work.js';
+import { Streak, type StreakStep } from './streak.js';
+import type { TokenChoice } from './token-choice.js';
 
 export interface SchedulerLimits {
   /** Sequences of the context: those of requests, of shared rows and of cached turns. */
@@ -80,6 +82,8 @@ export class Scheduler {
   };
   #decodeMs = 0;
   #runs: SequenceRun[] = [];
+  /** Runs that are over and are still in the cache, and whether their rows may stay there for others. */
+  readonly #ended = new Map<SequenceRun, boolean>();
   #loop: Promise<void> | undefined;
   /** Who wants shared rows to stay. */
   #keepers = 0;
@@ -211,6 +215,8 @@ export class Scheduler {
   /** Has a look at what waits: something outside has changed, such as a signal. */
   wake(): void {
     this.#isAwake = true;
+    // A dataset must not depend on the clock.
+    if (this.#limits.retainTurns) this.#context.withdraw();
     this.#onWake?.();
     if (!this.#loop) this.#reads.follow([]);
   }
@@ -353,28 +359,65 @@ export class Scheduler {
     return isPinned ? 'started' : 'full';
   }
 
-  /** Computes one batch; true when a run finished or failed. */
+  /** Computes a batch, and those that follow from it alone; true when a run finished or failed. */
   async #decode(): Promise<boolean> {
     const rows = collectBatch(this.#context, this.#runs, {
       sideBySide: this.#limits.retainTurns ?? false,
-      rowCost: (sequences) => this.#rowCost?.at(sequences) ?? assumedRowCost(sequences),
+      rowCost: (sequences) => this.#rowCostOf(sequences),
     });
+    const batch = this.#runs.filter((run) => run.batchRows > 0);
+    if (batch.length === 0) throw new CartridgesError('INTERNAL', 'no request can go on: all wait for another');
+    const before = this.#runs.length;
+    try {
+      await this.#decodeStreak(batch, rows);
+    } catch (thrown) {
+      return this.#recover(toCartridgesError(thrown));
+    }
+    return this.#runs.length < before;
+  }
+
+  async #decodeStreak(batch: readonly SequenceRun[], rows: BatchRows): Promise<void> {
+    const streak = new Streak(this.#context, batch);
+    try {
+      for (let isFirst = true; ; isFirst = false) {
+        const step = await streak.next(this.#mayGoOn(batch));
+        if (!step) break;
+        await this.#take(step, batch, isFirst ? rows : this.#goOn(batch));
+      }
+    } finally {
+      await streak.end();
+    }
+    this.#releaseEnded();
+  }
+
+  /** Whether the next tokens of these runs may be computed before anybody has seen those that come now. */
+  #mayGoOn(batch: readonly SequenceRun[]): boolean {
+    const isFull = this.#runs.length >= this.#limits.runs;
+    if (this.#isAwake || this.#chores.size > 0 || (this.#waiting.size > 0 && !isFull)) return false;
+    const rowCost = this.#rowCostOf(batch.length);
+    return batch.length === this.#runs.length && batch.every((run) => run.mayGoOn(rowCost));
+  }
+
+  /** The newest token of each run that is not over was computed as well. */
+  #goOn(batch: readonly SequenceRun[]): BatchRows {
+    const open = batch.filter((run) => !this.#ended.has(run));
+    for (const run of open) run.goOn();
+    return { newTokens: open.length, draftedTokens: 0, promptTokens: 0, cachedPromptTokens: 0 };
+  }
+
+  #rowCostOf(sequences: number): number {
+    return this.#rowCost?.at(sequences) ?? assumedRowCost(sequences);
+  }
+
+  async #take({ milliseconds, choices }: StreakStep, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> {
     this.#counts.newTokens += rows.newTokens;
     this.#counts.draftedTokens += rows.draftedTokens;
     this.#counts.promptTokens += rows.promptTokens;
     this.#counts.cachedPromptTokens += rows.cachedPromptTokens;
-    const batch = this.#runs.filter((run) => run.batchRows > 0);
-    if (batch.length === 0) throw new CartridgesError('INTERNAL', 'no request can go on: all wait for another');
-    const before = this.#runs.length;
-    const started = performance.now();
-    const failure = await this.#context.decode().then(() => undefined, toCartridgesError);
-    const milliseconds = performance.now() - started;
     this.#decodeMs += milliseconds;
     this.#counts.decodeCalls++;
-    if (failure) return this.#recover(failure);
-    this.#rowCost?.note(rows, milliseconds);
-    await this.#advanceAll(batch);
-    return this.#runs.length < before;
+    this.#rowCost?.note({ ...rows, newTokens: batch.length }, milliseconds);
+    await this.#advanceAll(batch, choices);
   }
 
   /** What the cache holds after a failed decode is not known: everything that was in it is lost. */
@@ -383,6 +426,7 @@ export class Scheduler {
       hint: 'the engine starts anew; send the request again',
       cause: failure,
     });
+    this.#releaseEnded();
     for (const run of this.#runs) this.#failRun(run, error);
     this.#isBroken = true;
     await this.#rebuild();
@@ -400,11 +444,12 @@ export class Scheduler {
     this.#failure = undefined;
   }
 
-  /** Chooses the next tokens. That takes up to a millisecond each, so others have their turn in between. */
-  async #advanceAll(batch: readonly SequenceRun[]): Promise<void> {
+  /** Passes the next tokens on, and chooses those without a rule. That takes a millisecond at times, so others have their turn. */
+  async #advanceAll(batch: readonly SequenceRun[], choices: StreakStep['choices']): Promise<void> {
     let started = performance.now();
-    for (const run of batch) {
-      this.#advance(run);
+    for (const [index, run] of batch.entries()) {
+      if (this.#ended.has(run)) continue;
+      this.#advance(run, choices[index]);
       this.#counts.newTokens += run.acceptedTokens;
       this.#counts.acceptedTokens += run.acceptedTokens;
       run.leaveBatch();
@@ -414,26 +459,38 @@ export class Scheduler {
     }
   }
 
-  #advance(run: SequenceRun): void {
+  #advance(run: SequenceRun, choice: TokenChoice | undefined): void {
     try {
-      if (run.advance()) this.#endRun(run, true);
+      if (run.advance(choice)) this.#endRun(run, true);
       else if (run.rows >= run.publishAt) this.#cache.publish(run);
     } catch (thrown) {
-      this.#failRun(run, toCartridgesError(thrown));
+      this.#endRun(run, false);
+      run.work.fail(toCartridgesError(thrown));
     }
   }
 
   #failRun(run: SequenceRun, error: CartridgesError): void {
     this.#endRun(run, false);
+    this.#releaseEnded();
     run.work.fail(error);
   }
 
+  /** A run is over. It leaves the cache by {@link #releaseEnded}, when no decode is under way. */
   #endRun(run: SequenceRun, keep: boolean): void {
     this.#runs = this.#runs.filter((other) => other !== run);
+    this.#ended.set(run, keep);
     const { prefix } = run;
     if (prefix?.producer === run) prefix.producer = this.#runs.find((other) => other.prefix === prefix);
-    this.#cache.end(run, keep);
-    this.#claims.remove(run.work.cartridges);
+  }
+
+  #releaseEnded(): void {
+    for (const [run, keep] of this.#ended) {
+      this.#ended.delete(run);
+      // The streak may have gone on before it was known.
+      run.dropRowsBehind();
+      this.#cache.end(run, keep);
+      this.#claims.remove(run.work.cartridges);
+    }
   }
 
   #failAll(error: CartridgesError): void {

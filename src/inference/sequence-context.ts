@@ -1,6 +1,17 @@
+import type { RowRule } from './decoding/decode-requests.js';
+import type { TokenChoice } from './token-choice.js';
+
+export interface DecodeOutcome {
+  /** Time of the decode alone. */
+  milliseconds: number;
+  /** What was chosen behind the rows that had a rule, in the order of the rules; undefined where logits are not finite. */
+  choices: readonly (TokenChoice | undefined)[];
+}
+
 /**
  * What the scheduler needs of a libllama context with one cache for all sequences. Rows are collected with {@link addRow} and
- * computed together by {@link decode}; nothing else may be called while that runs. Positions count from 0, an end is the
+ * computed together by {@link decode}; while that runs nothing may be called but {@link decodeChosen}, once, and what says so.
+ * Positions count from 0, an end is the
  * position behind the last one.
  */
 export interface SequenceContext {
@@ -10,8 +21,19 @@ export interface SequenceContext {
   readonly batchRows: number;
   readonly logitsRows: number;
   addRow(token: number, position: number, sequence: number, wantsLogits: boolean): void;
-  /** Computes the collected rows. Rejects with `ENGINE_FAILURE`; some of the rows may be in the cache then. */
-  decode(): Promise<void>;
+  /**
+   * Computes the collected rows, and chooses a token behind each row that has a rule. Rejects with `ENGINE_FAILURE`; some of the
+   * rows may be in the cache then.
+   */
+  decode(rules: readonly RowRule[]): Promise<DecodeOutcome>;
+  /**
+   * Computes the tokens that the last decode chooses, one position behind its rows, and chooses behind these by the same rules. It
+   * may be asked for before that decode is over, whose rows must all have had a rule. Resolves with undefined, and computes
+   * nothing, when that one failed or this one was withdrawn in time. Rejects as {@link decode}.
+   */
+  decodeChosen(): Promise<DecodeOutcome | undefined>;
+  /** Nobody wants the decodes that have not begun. May be called at any time. */
+  withdraw(): void;
   /** Logits behind row `row` of the last decode, a view that the next decode overwrites. */
   logits(row: number): Float32Array;
   /** Gives `to` the cells of `from` at positions from `start` to `end`, without copying. */

@@ -1,8 +1,16 @@
+import type { RowRule } from './decoding/decode-requests.js';
 import type { SequenceContext } from './sequence-context.js';
 import type { Reservation } from './sequence-pool.js';
-import { FINISHED, type SequenceWork } from './sequence-work.js';
+import { FINISHED, type RuledTokens, type SequenceWork } from './sequence-work.js';
 import type { SharedRows } from './shared-rows.js';
+import type { TokenChoice } from './token-choice.js';
 import type { TurnStrand } from './turn-tree.js';
+
+/**
+ * So many new tokens without a draft, and none is expected soon: a decode that is asked for ahead has none. A request begins as if it
+ * had them.
+ */
+const CALM_TOKENS = 8;
 
 type SequenceRunParts = Pick<SequenceRun, 'reservation' | 'cartridges' | 'prefix' | 'strand'>;
 
@@ -27,7 +35,11 @@ export class SequenceRun {
   #attached = false;
   #batchRow = 0;
   #batchRows = 0;
+  /** How the token behind its rows of the batch is chosen, where the work itself does not. */
+  #ruled: RuledTokens | undefined;
   #acceptedTokens = 0;
+  /** New tokens since something was drafted. */
+  #undraftedTokens = CALM_TOKENS;
 
   constructor(context: SequenceContext, work: SequenceWork, parts: SequenceRunParts) {
     this.#context = context;
@@ -52,6 +64,11 @@ export class SequenceRun {
 
   get batchRows(): number {
     return this.#batchRows;
+  }
+
+  /** For the row of the batch that its next token comes from; undefined when that is chosen by the work, or does not come yet. */
+  get rowRule(): RowRule | undefined {
+    return this.#ruled && { row: this.#batchRow + this.#batchRows - 1, rule: this.#ruled.rule };
   }
 
   /** Drafted tokens of the current batch that came true. */
@@ -98,8 +115,7 @@ export class SequenceRun {
    */
   addNewTokens(batchRow: number, draftRoom: number, rowCost: number): number {
     const { work } = this;
-    const unused = work.tokens.length + work.newRows - this.#rows - 1;
-    const draft = work.draft?.(Math.min(draftRoom, unused), rowCost) ?? [];
+    const draft = work.draft?.(Math.min(draftRoom, this.#unusedRows - 1), rowCost) ?? [];
     const tokens = [this.#nextToken, ...draft];
     for (const [i, token] of tokens.entries()) {
       this.#context.addRow(token, this.#position + i, this.reservation.sequence, true);
@@ -107,7 +123,28 @@ export class SequenceRun {
     this.#newTokens.push(...tokens);
     this.#batchRow = batchRow;
     this.#batchRows = tokens.length;
+    this.#ruled = tokens.length === 1 ? work.ruled : undefined;
+    this.#undraftedTokens = tokens.length === 1 ? this.#undraftedTokens + 1 : 0;
     return tokens.length;
+  }
+
+  /** Whether the decode behind the current one may compute the token that this one chooses, without another look at the work. */
+  mayGoOn(rowCost: number): boolean {
+    const { work } = this;
+    if (!this.isGenerating || !this.#ruled || work.cancelled || this.#unusedRows < 2) return false;
+    if (!work.draft) return true;
+    return this.#undraftedTokens >= CALM_TOKENS && work.draft(this.#unusedRows - 1, rowCost).length === 0;
+  }
+
+  /** Its newest token was computed behind the last batch, as {@link mayGoOn} said that it may. */
+  goOn(): void {
+    this.#newTokens.push(this.#nextToken);
+    this.#batchRows = 1;
+  }
+
+  /** Takes a row out of the cache that was computed behind its last one. */
+  dropRowsBehind(): void {
+    if (this.#attached) this.#context.remove(this.reservation.sequence, this.#position);
   }
 
   /** Puts as many of its unread tokens into the batch as there is room for; returns how many rows and logits rows these are. */
@@ -122,21 +159,25 @@ export class SequenceRun {
     }
     this.#batchRow = batchRow;
     this.#batchRows = rows;
+    const isLast = firstLogitsRow === tokens.length - 1 && rows > withoutLogits;
+    this.#ruled = isLast ? this.work.ruled : undefined;
     return { rows, logitsRows: Math.max(0, rows - withoutLogits) };
   }
 
   /**
-   * After a decode: passes on the shared prefix when it is complete, and hands logits to the work, up to the first token that was
-   * drafted wrongly. True when the work is finished.
+   * After a decode: passes on the shared prefix when it is complete, and hands the work what was chosen by its {@link rowRule}, or
+   * logits, up to the first token that was drafted wrongly. True when the work is finished.
    */
-  advance(): boolean {
+  advance(choice: TokenChoice | undefined): boolean {
     const first = this.#rows;
     const isGenerating = this.isGenerating;
     this.#rows += this.#batchRows;
     this.#position += this.#batchRows;
     this.#passOnPrefix();
     for (let row = Math.max(first, this.work.firstLogitsRow); row < this.#rows; row++) {
-      this.#nextToken = this.work.consume(this.#context.logits(this.#batchRow + row - first), row);
+      this.#nextToken = this.#ruled
+        ? this.#ruled.take(choice)
+        : this.work.consume(this.#context.logits(this.#batchRow + row - first), row);
       if (this.#isWrongBehind(row)) this.#dropBehind(row);
       if (isGenerating) this.#acceptedTokens = row - first;
       if (this.#nextToken === FINISHED) return true;
@@ -147,6 +188,11 @@ export class SequenceRun {
   leaveBatch(): void {
     this.#batchRows = 0;
     this.#acceptedTokens = 0;
+  }
+
+  /** Rows of new tokens that it may still come to need. */
+  get #unusedRows(): number {
+    return this.work.tokens.length + this.work.newRows - this.#rows;
   }
 
   /** Whether the row behind this one was computed for another token than the one that comes. */

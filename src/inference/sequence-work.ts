@@ -1,4 +1,5 @@
 import type { CartridgesError } from '../core/errors.js';
+import type { ChoiceRule, TokenChoice } from './token-choice.js';
 
 /** What {@link SequenceWork.consume} returns when it wants no further token. */
 export const FINISHED = -1;
@@ -13,6 +14,13 @@ export interface CartridgeRows {
   forget?(): void;
   /** The state blob of its rows, labelled from `firstPosition`. Throws when the rows do not fit the context. */
   stateBlob(firstPosition: number): Uint8Array;
+}
+
+/** Tokens that are chosen by a rule, behind the last of `tokens` and behind each new one. */
+export interface RuledTokens {
+  readonly rule: ChoiceRule;
+  /** Takes what was chosen, undefined where the logits are not finite, and returns as {@link SequenceWork.consume} does. */
+  take(choice: TokenChoice | undefined): number;
 }
 
 /** One sequence that the scheduler runs: tokens to read, then as many new ones as {@link consume} asks for. */
@@ -34,6 +42,8 @@ export interface SequenceWork {
   begin(cachedTokens: number): void;
   /** Takes the logits behind row `row` and returns the next token, or {@link FINISHED}. The view does not last. */
   consume(logits: Float32Array, row: number): number;
+  /** There when its next token may be chosen in place of that, by the thread that decodes. */
+  readonly ruled?: RuledTokens | undefined;
   /**
    * At most `room` tokens that may follow the one that {@link consume} returned last, and are worth the `rowCost` of a row: they
    * are computed beside it, and those that {@link consume} does not return next are dropped.

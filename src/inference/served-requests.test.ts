@@ -95,6 +95,7 @@ describe('turns that are kept', () => {
     for (const prompt of [a, b, a, c]) await engine.complete(request(prompt));
     expect((await engine.complete(request(a))).usage.cachedPromptTokens).toBe(99);
     expect((await engine.complete(request(b))).usage.cachedPromptTokens).toBeLessThan(5);
+    await engine.whenIdle();
     expect(usage().requestCells).toBe(0);
   });
 

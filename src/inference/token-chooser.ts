@@ -3,6 +3,7 @@ import type { GrammarConstraint, GrammarFactory } from './grammar/grammar-constr
 import { LogitChanges } from './logit-changes.js';
 import type { GenerationRequest } from './requests.js';
 import { Sampler } from './sampler.js';
+import type { ChoiceRule } from './token-choice.js';
 import type { TopCandidates } from './top-logprobs.js';
 
 /** The best tokens are tried one by one before the grammar is asked for all. */
@@ -18,12 +19,15 @@ const FEW_DRAWS = 4;
  * logits are as they were afterwards, so that log-probs are those of the model.
  */
 export class TokenChooser {
+  readonly #sampling: ChoiceRule['sampling'];
   readonly #sampler: Sampler;
   readonly #changes: LogitChanges | undefined;
   readonly #grammar: GrammarConstraint | undefined;
 
   /** Throws `INVALID_OPTION`, and `INVALID_INPUT` for a grammar that cannot be used. */
   constructor({ sampling, grammar }: Pick<GenerationRequest, 'sampling' | 'grammar'>, grammars: GrammarFactory) {
+    const { temperature, topK, topP, minP } = sampling;
+    this.#sampling = { temperature, topK, topP, minP };
     this.#sampler = new Sampler(sampling);
     this.#changes = LogitChanges.of(sampling);
     this.#grammar = grammar === undefined ? undefined : grammars.parse(grammar);
@@ -32,6 +36,17 @@ export class TokenChooser {
   /** Takes the best token that may come, without a draw. */
   get isGreedy(): boolean {
     return this.#sampler.isGreedy;
+  }
+
+  /** What its tokens follow from; undefined where more counts than the logits. */
+  get rule(): Omit<ChoiceRule, 'topLogprobs'> | undefined {
+    if (this.#changes || this.#grammar) return undefined;
+    return { sampling: this.#sampling, random: this.#sampler.random };
+  }
+
+  /** Takes note that a token was chosen by its {@link rule}. */
+  passOver(): void {
+    this.#sampler.passOver();
   }
 
   /** The next token. `candidates` hold at least the best one; they may be filled anew. */

@@ -1,4 +1,13 @@
-import type { SequenceContext } from '../../src/inference/sequence-context.js';
+import type { RowRule } from '../../src/inference/decoding/decode-requests.js';
+import type { DecodeOutcome, SequenceContext } from '../../src/inference/sequence-context.js';
+import type { RuledTokens } from '../../src/inference/sequence-work.js';
+
+interface Row {
+  token: number;
+  position: number;
+  sequence: number;
+  wantsLogits: boolean;
+}
 
 interface Cell {
   token: number;
@@ -32,9 +41,16 @@ export class StrictContext implements SequenceContext {
   /** Of rows out of the cache and back, and how many of these failed. */
   readonly copies = { out: 0, back: 0, failed: 0 };
   cache: Cell[] = [];
-  #rows: { token: number; position: number; sequence: number; wantsLogits: boolean }[] = [];
+  /** Decodes of chosen tokens that were made, and those that were withdrawn. */
+  readonly ahead = { made: 0, withdrawn: 0 };
+  #rows: Row[] = [];
   #logits: (Float32Array | undefined)[] = [];
-  #decoding = false;
+  /** The rows of the last decode, and how tokens were chosen behind them; none when it failed. */
+  #chosen: { rows: Row[]; rules: readonly RowRule[] } | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  /** Decodes that are asked for. */
+  #underWay = 0;
+  #isWithdrawn = false;
   /** False between a rebuild that failed and the next one. */
   #isThere = true;
 
@@ -49,17 +65,56 @@ export class StrictContext implements SequenceContext {
     this.#rows.push({ token, position, sequence, wantsLogits });
   }
 
-  async decode(): Promise<void> {
+  decode(rules: readonly RowRule[]): Promise<DecodeOutcome> {
     this.#assertUsable();
     const rows = this.#rows.splice(0);
     this.#require(rows.length > 0, 'an empty batch');
     this.#require(rows.length <= this.batchRows, 'a batch with too many rows');
     this.#require(rows.filter((row) => row.wantsLogits).length <= this.logitsRows, 'too many rows with logits');
+    this.#require(
+      rules.every(({ row }) => rows[row]?.wantsLogits),
+      'a token from a row without logits',
+    );
+    this.#isWithdrawn = false;
+    return this.#inTurn(async () => this.#decodeRows(rows, rules));
+  }
+
+  decodeChosen(): Promise<DecodeOutcome | undefined> {
+    this.#require(this.#underWay <= 1, 'more than one decode ahead');
+    return this.#inTurn(async () => {
+      const chosen = this.#chosen;
+      if (!chosen || this.#isWithdrawn) {
+        this.ahead.withdrawn++;
+        return undefined;
+      }
+      this.ahead.made++;
+      this.#require(chosen.rules.length === chosen.rows.length, 'a decode behind rows without a rule');
+      const tokens = chosen.rows.map((row) => hash(this.#attended(row.sequence)));
+      const rows = chosen.rows.map((row, index) => ({ ...row, token: tokens[index]!, position: row.position + 1 }));
+      return this.#decodeRows(rows, chosen.rules);
+    });
+  }
+
+  withdraw(): void {
+    this.#isWithdrawn = true;
+  }
+
+  /** Decodes are made in the order in which they are asked for. */
+  #inTurn<T>(decode: () => Promise<T>): Promise<T> {
+    this.#underWay++;
+    const outcome = this.#last.then(decode).finally(() => {
+      this.#underWay--;
+    });
+    this.#last = outcome.catch(() => undefined);
+    return outcome;
+  }
+
+  async #decodeRows(rows: Row[], rules: readonly RowRule[]): Promise<DecodeOutcome> {
+    this.#chosen = undefined;
     this.batches.push(rows.map((row) => `${row.sequence}:${row.position}:${row.token}`).join(' '));
-    this.#decoding = true;
+    const number = this.batches.length;
     await new Promise((resolve) => setImmediate(resolve));
-    this.#decoding = false;
-    if (this.failures.has(this.batches.length)) {
+    if (this.failures.has(number)) {
       // As libllama after an error: some of the rows are there.
       for (const row of rows.slice(0, rows.length >> 1)) this.#store({ ...row, sequences: new Set([row.sequence]) });
       throw new Error('the decode failed');
@@ -69,6 +124,8 @@ export class StrictContext implements SequenceContext {
       this.#store({ token: row.token, position: row.position, sequences: new Set([row.sequence]) });
       return row.wantsLogits ? Float32Array.of(hash(this.#attended(row.sequence))) : undefined;
     });
+    this.#chosen = { rows, rules };
+    return { milliseconds: 1, choices: rules.map(({ row }) => ({ token: this.#logits[row]![0]! })) };
   }
 
   logits(row: number): Float32Array {
@@ -158,12 +215,20 @@ export class StrictContext implements SequenceContext {
   }
 
   #assertQuiet(): void {
-    this.#require(!this.#decoding, 'a call during a decode');
+    this.#require(this.#underWay === 0, 'a call during a decode');
   }
 
   #require(condition: boolean, violation: string): void {
     if (!condition) this.violations.push(violation);
   }
+}
+
+/** Has tokens of a work chosen by the context. */
+export function ruledBy(consume: (logits: Float32Array) => number): RuledTokens {
+  return {
+    rule: { sampling: { temperature: 0 }, random: [1, 2, 3, 4], topLogprobs: undefined },
+    take: (choice) => consume(Float32Array.of(choice!.token)),
+  };
 }
 
 /** Mixes well: one that is appended to its own tokens must go on depending on all of them. */

@@ -1,6 +1,6 @@
-import { WorkerThread } from '../core/worker-thread.js';
+import { WorkerThread } from '../../core/worker-thread.js';
+import type { Engine } from '../../native/engine.js';
 import type { DecodeRequests } from './decode-requests.js';
-import type { Engine } from './engine.js';
 
 let thread: WorkerThread<DecodeRequests> | undefined;
 

@@ -1,11 +1,11 @@
-import { CartridgesError } from '../core/errors.js';
+import { CartridgesError } from '../../core/errors.js';
+import { chooseDevice, type Device, deviceProcedure } from '../../native/devices.js';
+import type { Engine } from '../../native/engine.js';
+import type { GgmlThreadpool } from '../../native/handles.js';
+import { koffi } from '../../native/koffi.js';
+import { allowedProcessors } from '../../native/processors.js';
+import type { ThreadpoolParams } from '../../native/structs.js';
 import { decodeThread } from './decode-thread.js';
-import { chooseDevice, type Device, deviceProcedure } from './devices.js';
-import type { Engine } from './engine.js';
-import type { GgmlThreadpool } from './handles.js';
-import { koffi } from './koffi.js';
-import { allowedProcessors } from './processors.js';
-import type { ThreadpoolParams } from './structs.js';
 
 const freePrototype = koffi.proto('void cartridges_threadpool_free(void *pool)');
 

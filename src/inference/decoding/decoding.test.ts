@@ -1,0 +1,55 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Sampling } from '../../chat/chat-client.js';
+import { packageRoot } from '../../core/package.js';
+import type { InferenceEngine } from '../inference-engine.js';
+import { LanguageModel } from '../language-model.js';
+import type { Completion, GenerationRequest } from '../requests.js';
+
+let model: LanguageModel;
+let engine: InferenceEngine;
+let prompts: Int32Array[];
+
+beforeAll(async () => {
+  model = await LanguageModel.load({ modelPath: `${packageRoot}/models/pocket/pocket.gguf`, device: 'cpu', threads: 1 });
+  engine = await model.createContext({ contextTokens: 1024, maxRequests: 4, batchTokens: 64 });
+  prompts = ['The lamp of the', 'one two three one two', 'The bell of the harbour is old. The'].map((text) =>
+    model.tokenizer.encode(text),
+  );
+});
+afterAll(() => model.dispose());
+
+/** Adds nothing to any logit, and keeps the choice of tokens on the event loop. */
+const ON_THE_EVENT_LOOP = { logitBias: new Map([[0, 0]]) };
+
+const untimed = ({ timings: _, ...rest }: Completion) => rest;
+const complete = async (request: GenerationRequest) => untimed(await engine.complete(request));
+
+it.each<[string, Sampling]>([
+  ['the best', { temperature: 0 }],
+  ['any', { temperature: 1, seed: 7 }],
+  ['some, by temperature and filters', { temperature: 1.4, topK: 20, topP: 0.9, minP: 0.01, seed: 8 }],
+])('chooses the same tokens as the event loop, with the same log-probs: %s', async (_, sampling) => {
+  for (const topLogprobs of [undefined, 0, 5]) {
+    const request = {
+      prompt: prompts[0]!,
+      maxTokens: 30,
+      ignoreEndOfGeneration: true,
+      ...(topLogprobs !== undefined && { topLogprobs }),
+    };
+    const chosen = await complete({ ...request, sampling });
+    const onEventLoop = await complete({ ...request, sampling: { ...sampling, ...ON_THE_EVENT_LOOP } });
+    expect(chosen).toEqual(onEventLoop);
+    expect(chosen.logprobs).toHaveLength(topLogprobs === undefined ? 0 : 30);
+  }
+});
+
+it('lets an answer end where it ends, and frees its room', async () => {
+  const whole = await complete({ prompt: prompts[2]!, maxTokens: 40, sampling: { temperature: 0 }, ignoreEndOfGeneration: true });
+  const stop = [whole.text.slice(12, 15)];
+  const stopped = await complete({ prompt: prompts[2]!, maxTokens: 40, sampling: { temperature: 0 }, stop });
+  expect(stopped.finishReason).toBe('stop');
+  expect(whole.text.startsWith(stopped.text)).toBe(true);
+  expect(stopped.tokens.length).toBeLessThan(40);
+  await engine.whenIdle();
+  expect(engine.freeCells).toBe(engine.contextTokens);
+});

@@ -1,0 +1,81 @@
+import type { LlamaContext } from '../../native/handles.js';
+import { viewMemory } from '../../native/koffi.js';
+import type { Llama } from '../../native/llama.js';
+import type { LlamaBatch } from '../../native/structs.js';
+import { Sampler } from '../sampler.js';
+import { chooseToken } from '../token-choice.js';
+import type { TopCandidates } from '../top-logprobs.js';
+import type { Decoded, DecodedContext, RowRule } from './decode-requests.js';
+import { LogitsViews } from './logits-views.js';
+
+export type DecodeFunctions = Pick<Llama, 'llama_decode' | 'llama_synchronize' | 'llama_get_logits_ith'>;
+
+/** A row of a batch whose next token is chosen here, and how. */
+interface ChosenRow {
+  row: number;
+  sampler: Sampler;
+  topLogprobs: number | undefined;
+}
+
+/** The decodes of one context on the decode thread: a batch, and others that follow from the tokens that were chosen behind it. */
+export class Decoding {
+  readonly #llama: DecodeFunctions;
+  readonly #context: LlamaContext;
+  readonly #candidates: TopCandidates;
+  readonly #logits: LogitsViews;
+  readonly #withdrawal: Int32Array;
+  #batch: LlamaBatch | undefined;
+  #rows: readonly ChosenRow[] = [];
+  #last: Decoded | undefined;
+
+  /** @param candidates  Working memory. */
+  constructor(llama: DecodeFunctions, { context, vocabularySize, withdrawal }: DecodedContext, candidates: TopCandidates) {
+    this.#llama = llama;
+    this.#context = context;
+    this.#candidates = candidates;
+    this.#logits = new LogitsViews(llama, context, vocabularySize);
+    this.#withdrawal = withdrawal;
+  }
+
+  decode(batch: LlamaBatch, rules: readonly RowRule[]): Decoded {
+    this.#batch = batch;
+    this.#rows = rules.map(({ row, rule }) => {
+      return { row, sampler: new Sampler(rule.sampling, rule.random), topLogprobs: rule.topLogprobs };
+    });
+    return this.#decode(batch);
+  }
+
+  /** Computes the tokens that were chosen last, where they are wanted. */
+  decodeChosen(): Partial<Decoded> {
+    if (!this.#batch || this.#last?.status !== 0 || Atomics.load(this.#withdrawal, 0) !== 0) return {};
+    this.#putChosen(this.#batch, this.#last.choices);
+    return this.#decode(this.#batch);
+  }
+
+  #decode(batch: LlamaBatch): Decoded {
+    const started = performance.now();
+    const status = this.#llama.llama_decode(this.#context, batch);
+    // A GPU may compute longer; whoever asks for logits first would wait for it.
+    this.#llama.llama_synchronize(this.#context);
+    const milliseconds = performance.now() - started;
+    this.#last = { status, milliseconds, choices: status === 0 ? this.#choose() : [] };
+    return this.#last;
+  }
+
+  #choose(): Decoded['choices'] {
+    return this.#rows.map(({ row, sampler, topLogprobs }) => {
+      return chooseToken(this.#logits.at(row), sampler, topLogprobs, this.#candidates);
+    });
+  }
+
+  #putChosen(batch: LlamaBatch, choices: Decoded['choices']): void {
+    const bytes = batch.n_tokens * Int32Array.BYTES_PER_ELEMENT;
+    const tokens = new Int32Array(viewMemory(batch.token, bytes));
+    const positions = new Int32Array(viewMemory(batch.pos, bytes));
+    for (const [index, { row }] of this.#rows.entries()) {
+      // Behind logits that are not finite nobody takes what comes of it.
+      tokens[row] = choices[index]?.token ?? 0;
+      positions[row] = (positions[row] as number) + 1;
+    }
+  }
+}
