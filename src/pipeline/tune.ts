@@ -71,10 +71,10 @@ export async function tuneModel(options: TuneOptions): Promise<TuneReport> {
     const search = new Search(models, options);
     const standard = await search.try(standardTuning(await models.of(STANDARD_WEIGHTS)));
     let best = standard;
-    for (const variants of dimensions(gguf)) {
+    for (const { variants, milliseconds = ofUsualWork } of dimensions(gguf)) {
       for (const tuning of variants(best.tuning, resolveThreads(options.threads))) {
         const trial = await search.try(tuning);
-        if (trial.isFaithful && trial.milliseconds * WORTHWHILE_GAIN < best.milliseconds) best = trial;
+        if (trial.isFaithful && milliseconds(trial) * WORTHWHILE_GAIN < milliseconds(best)) best = trial;
       }
     }
     const path = await writeTuning(weightsHash, best.tuning);
@@ -90,20 +90,31 @@ function standardTuning(model: LanguageModel): EngineTuning {
   return { ...settings, ...STANDARD_WEIGHTS };
 }
 
-type Variants = (best: EngineTuning, maxThreads: number) => EngineTuning[];
+interface Dimension {
+  variants: (best: EngineTuning, maxThreads: number) => EngineTuning[];
+  /** What the setting can change; all of the usual work by default. The rest would only add its noise. */
+  milliseconds?: (trial: TuningTrial) => number;
+}
 
 /** In the order of what they usually change. */
-function dimensions(gguf: GgufFile): readonly Variants[] {
+function dimensions(gguf: GgufFile): readonly Dimension[] {
   const copies = mayGainFromCopy(gguf) ? (['q8_0'] as const) : [];
   return [
-    (best, most) => threadCounts(most).map((threads) => ({ ...best, threads, decodeThreads: threads })),
-    (best, most) => threadCounts(most).map((decodeThreads) => ({ ...best, decodeThreads })),
-    (best) => copies.map((weights) => ({ ...best, weights })),
-    (best) => [{ ...best, extraBuffers: !best.extraBuffers }],
-    (best) => [{ ...best, flashAttention: !best.flashAttention }],
-    (best) => [128, 256].map((batchTokens) => ({ ...best, batchTokens })),
-    (best) => (['bf16', 'f32'] as const).map((cacheType) => ({ ...best, cacheType })),
+    { variants: (best, most) => threadCounts(most).map((threads) => ({ ...best, threads, decodeThreads: threads })) },
+    {
+      variants: (best, most) => threadCounts(most).map((decodeThreads) => ({ ...best, decodeThreads })),
+      milliseconds: ({ speed }) => 1000 / speed.decodeAlone,
+    },
+    { variants: (best) => copies.map((weights) => ({ ...best, weights })) },
+    { variants: (best) => [{ ...best, extraBuffers: !best.extraBuffers }] },
+    { variants: (best) => [{ ...best, flashAttention: !best.flashAttention }] },
+    { variants: (best) => [128, 256].map((batchTokens) => ({ ...best, batchTokens })) },
+    { variants: (best) => (['bf16', 'f32'] as const).map((cacheType) => ({ ...best, cacheType })) },
   ];
+}
+
+function ofUsualWork({ milliseconds }: TuningTrial): number {
+  return milliseconds;
 }
 
 function threadCounts(most: number): number[] {
