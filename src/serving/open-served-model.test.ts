@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { ProgressListener } from '../core/progress.js';
 import { writeTuning } from '../pipeline/engine-tuning.js';
 import { ModelSession } from '../pipeline/model-session.js';
 import { resolveSettings } from '../pipeline/resolve-settings.js';
@@ -33,16 +34,22 @@ it('plans memory for the type of cache that was tuned', async () => {
   });
   const tuned = await servedBytes();
 
+  expect(usual.notes).toContain('cartridges tune --model pocket');
+  expect(tuned.notes).not.toContain('cartridges tune');
   expect(usual.planned).toBe(usual.taken);
   expect(tuned.planned).toBe(tuned.taken);
   expect(tuned.taken).toBe(2 * usual.taken);
 });
 
 /** Bytes of the cache of a server: in its plan, and in the engine that it made. */
-async function servedBytes(): Promise<{ planned: number; taken: number }> {
+async function servedBytes(): Promise<{ planned: number; taken: number; notes: string }> {
   const settings = resolveSettings({ device: 'cpu', threads: 1, serving: { contextTokens: 2048 } });
-  const { session, plan, model } = await openServedModel({ ...settings, model: 'pocket' }, {});
+  let notes = '';
+  const onProgress: ProgressListener = (event) => {
+    if (event.kind === 'note') notes += `${event.message}\n`;
+  };
+  const { session, plan, model } = await openServedModel({ ...settings, model: 'pocket' }, { onProgress });
   const { contextTokens, kvBytesPerToken } = model.engine;
   await session.dispose();
-  return { planned: plan.bytes, taken: contextTokens * kvBytesPerToken };
+  return { planned: plan.bytes, taken: contextTokens * kvBytesPerToken, notes };
 }

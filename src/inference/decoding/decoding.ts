@@ -53,13 +53,15 @@ export class Decoding {
   }
 
   #decode(batch: LlamaBatch): Decoded {
+    this.#last = undefined;
     const started = performance.now();
     const status = this.#llama.llama_decode(this.#context, batch);
     // A GPU may compute longer; whoever asks for logits first would wait for it.
     this.#llama.llama_synchronize(this.#context);
     const milliseconds = performance.now() - started;
-    this.#last = { status, milliseconds, choices: status === 0 ? this.#choose() : [] };
-    return this.#last;
+    const decoded = { status, milliseconds, choices: status === 0 ? this.#choose() : [] };
+    this.#last = decoded;
+    return decoded;
   }
 
   #choose(): Decoded['choices'] {
