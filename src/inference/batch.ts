@@ -22,20 +22,23 @@ export function collectBatch(
   const generating = runs.filter((run) => run.isGenerating);
   const reading = runs.filter((run) => !run.isGenerating);
   const newTokens = generating.length;
-  // Every run can have a row with logits, whatever the others draft.
-  const draftRoom = Math.max(0, Math.min(context.batchRows, context.logitsRows) - runs.length);
-  const draftedTokens = collectNewTokens(generating, draftRoom, rowCost(newTokens));
+  const draftedTokens = collectNewTokens(generating, draftRoom(context, runs.length), rowCost(newTokens));
   const rows = newTokens + draftedTokens;
   const unread = reading.map((run) => run.unreadTokens);
   const shares = sideBySide ? shareRoom(unread, context.batchRows - rows) : unread;
   return { newTokens, draftedTokens, ...collectPrompts(context, reading, shares, rows) };
 }
 
+/** Rows of one decode for drafts: every run can have a row with logits, whatever the others draft. */
+export function draftRoom({ batchRows, logitsRows }: SequenceContext, runs: number): number {
+  return Math.max(0, Math.min(batchRows, logitsRows) - runs);
+}
+
 /** The room for drafts is shared evenly; what one does not need goes to those behind it. Returns how many tokens are drafted. */
-function collectNewTokens(runs: readonly SequenceRun[], draftRoom: number, rowCost: number): number {
+function collectNewTokens(runs: readonly SequenceRun[], room: number, rowCost: number): number {
   let drafted = 0;
   for (const [index, run] of runs.entries()) {
-    const share = Math.floor((draftRoom - drafted) / (runs.length - index));
+    const share = Math.floor((room - drafted) / (runs.length - index));
     drafted += run.addNewTokens(index + drafted, share, rowCost) - 1;
   }
   return drafted;

@@ -2,7 +2,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PACKAGED_GOLDEN_FOLDER, readGolden } from '../../test/support/golden.js';
+import type { RandomState } from '../core/random.js';
 import { allowedProcessors, parseProcessorList } from '../native/processors.js';
+import { decodeThread } from './decoding/decode-thread.js';
 import { LanguageModel } from './language-model.js';
 import { type LlamaContextSettings, LlamaSequenceContext } from './llama-sequence-context.js';
 
@@ -41,6 +43,31 @@ it('computes the same in a context that was made anew after a failure', async ()
   await expect(logitsBehind([4], 0, 9)).rejects.toMatchObject({ code: 'ENGINE_FAILURE' });
   await context.rebuild();
   expect(await logitsBehind([1, 2, 3], 0)).toEqual(before);
+});
+
+it('goes on in another thread when the one that decoded has ended', async () => {
+  context.clear();
+  const before = await logitsBehind([1, 2, 3], 0);
+  await decodeThread(model.engine).close();
+  context.clear();
+  expect(await logitsBehind([1, 2, 3], 0)).toEqual(before);
+});
+
+it('computes ahead what it chooses, unless that is withdrawn', async () => {
+  context.clear();
+  const rule = { sampling: { temperature: 0 }, random: [1, 2, 3, 4] as RandomState, topLogprobs: undefined };
+  context.addRow(1, 0, 0, true);
+  const [first, second] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen()]);
+  const [tokens, ahead] = [[first, second!].map(({ choices }) => choices[0]!.token), context.logits(0).slice()];
+  context.withdraw();
+  expect(await context.decodeChosen()).toBeUndefined();
+
+  context.clear();
+  const best = (logits: Float32Array) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+  expect(tokens[0]).toBe(best(await logitsBehind([1], 0)));
+  const logits = await logitsBehind([tokens[0]!], 0, 1);
+  expect(tokens[1]).toBe(best(logits));
+  expect(ahead).toEqual(logits);
 });
 
 it('has nothing to remove while there is no context, as after one that could not be made anew', async () => {

@@ -7,7 +7,7 @@ import { callAsync, viewMemory } from '../native/koffi.js';
 import { FlashAttention } from '../native/llama.js';
 import type { LlamaBatch } from '../native/structs.js';
 import type { Decoded, RowRule } from './decoding/decode-requests.js';
-import { decodeThread } from './decoding/decode-thread.js';
+import { type DecodeThread, decodeThread } from './decoding/decode-thread.js';
 import { LogitsViews } from './decoding/logits-views.js';
 import { Threadpool } from './decoding/threadpool.js';
 import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
@@ -79,7 +79,7 @@ export class LlamaSequenceContext implements SequenceContext {
     try {
       return new LlamaSequenceContext(engine, model, settings, {
         native,
-        layout: await probeLayout(engine, native.context, shape),
+        layout: await probeLayout(engine, native, shape),
       });
     } catch (error) {
       freeContext(engine, native);
@@ -97,20 +97,20 @@ export class LlamaSequenceContext implements SequenceContext {
   }
 
   async decode(rules: readonly RowRule[] = []): Promise<DecodeOutcome> {
+    const native = this.#live;
     const count = this.#rowCount;
     this.#rowCount = 0;
     if (count < 1 || count > this.batchRows) {
       throw new CartridgesError('INTERNAL', `a batch of ${count} rows cannot be decoded, from 1 to ${this.batchRows} can`);
     }
-    const { context, batch } = this.#live;
-    Atomics.store(this.#live.withdrawal, 0, 0);
-    return decodeBatch(this.#engine, context, { ...batch, n_tokens: count }, rules);
+    Atomics.store(native.withdrawal, 0, 0);
+    return decodeBatch(this.#engine, native, { ...native.batch, n_tokens: count }, rules);
   }
 
   async decodeChosen(): Promise<DecodeOutcome | undefined> {
-    const { context } = this.#live;
-    const answer = await decodeThread(this.#engine).request('decodeChosen', { context });
-    return answer.status === undefined ? undefined : outcomeOf(this.#engine, answer as Decoded);
+    const { context, thread } = this.#live;
+    const { decoded } = await thread.request('decodeChosen', { context });
+    return decoded && outcomeOf(this.#engine, decoded);
   }
 
   withdraw(): void {
@@ -189,8 +189,11 @@ interface NativeContext {
   batch: LlamaBatch;
   rows: BatchRows;
   logits: LogitsViews;
+  vocabularySize: number;
   /** Shared with the thread that decodes. */
   withdrawal: Int32Array;
+  /** That knows the context. */
+  thread: DecodeThread;
 }
 
 interface BatchRows {
@@ -210,7 +213,8 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
     llama.llama_attach_threadpool(context, threadpool.handle, threadpool.handle);
     const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
     const withdrawal = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
-    await decodeThread(engine).request('openContext', { context, vocabularySize, withdrawal });
+    const thread = decodeThread(engine);
+    await thread.request('openContext', { context, vocabularySize, withdrawal });
     const batch = llama.llama_batch_init(settings.batchRows, 0, 1);
     return {
       threadpool,
@@ -219,7 +223,9 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
       batch,
       rows: viewBatch(batch, settings.batchRows),
       logits: new LogitsViews(llama, context, vocabularySize),
+      vocabularySize,
       withdrawal,
+      thread,
     };
   } catch (error) {
     if (context) llama.llama_free(context);
@@ -228,12 +234,9 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
   }
 }
 
-function freeContext(engine: Engine, { batch, context, threadpool }: NativeContext): void {
-  const { llama } = engine;
-  // A thread that has ended knows none any more.
-  decodeThread(engine)
-    .request('closeContext', { context })
-    .catch(() => undefined);
+function freeContext({ llama }: Engine, { batch, context, threadpool, thread }: NativeContext): void {
+  // One that has ended knows nothing any more.
+  thread.request('closeContext', { context }).catch(() => undefined);
   llama.llama_batch_free(batch);
   llama.llama_free(context);
   threadpool.free();
@@ -278,8 +281,9 @@ async function initialize(engine: Engine, model: LlamaModel, settings: LlamaCont
   );
 }
 
-async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheShape): Promise<StateBlobSettings> {
+async function probeLayout(engine: Engine, native: NativeContext, shape: CacheShape): Promise<StateBlobSettings> {
   const { llama } = engine;
+  const { context } = native;
   const batch = llama.llama_batch_init(1, 0, 1);
   try {
     const rows = viewBatch(batch, 1);
@@ -287,7 +291,7 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
     rows.positions[0] = 0;
     (rows.sequences[0] as Int32Array)[0] = 0;
     rows.wantsLogits[0] = 0;
-    await decodeBatch(engine, context, { ...batch, n_tokens: 1 }, []);
+    await decodeBatch(engine, native, { ...batch, n_tokens: 1 }, []);
   } finally {
     llama.llama_batch_free(batch);
   }
@@ -299,11 +303,18 @@ async function probeLayout(engine: Engine, context: LlamaContext, shape: CacheSh
 
 async function decodeBatch(
   engine: Engine,
-  context: LlamaContext,
+  native: NativeContext,
   batch: LlamaBatch,
   rules: readonly RowRule[],
 ): Promise<DecodeOutcome> {
-  return outcomeOf(engine, await decodeThread(engine).request('decode', { context, batch, rules }));
+  const { context, vocabularySize, withdrawal } = native;
+  const thread = decodeThread(engine);
+  if (thread !== native.thread) {
+    // The one that knew it has ended.
+    await thread.request('openContext', { context, vocabularySize, withdrawal });
+    native.thread = thread;
+  }
+  return outcomeOf(engine, await thread.request('decode', { context, batch, rules }));
 }
 
 function outcomeOf(engine: Engine, { status, milliseconds, choices }: Decoded): DecodeOutcome {

@@ -20,10 +20,10 @@ export class Sampler {
   readonly #minP: number;
   readonly #random: Random;
 
-  /** Begins with the random numbers of `random` in place of those of the seed. Throws `INVALID_OPTION` for a value out of range. */
+  /** With `random` it begins there and needs no seed. Throws `INVALID_OPTION` for a value out of range. */
   constructor(sampling: Sampling, random?: RandomState) {
+    checkSampling(sampling, random === undefined);
     const { temperature, topK = 0, topP = 1, minP = 0, seed = 0 } = sampling;
-    checkSampling(random ? { ...sampling, seed } : sampling);
     this.#scale = temperature < SMALLEST_TEMPERATURE ? Number.POSITIVE_INFINITY : 1 / temperature;
     this.#topK = topK;
     this.#topP = topP;
@@ -110,7 +110,7 @@ function firstPassing(weights: Float64Array, mass: number): number {
   return Math.max(index, 0);
 }
 
-function checkSampling(sampling: Sampling): void {
+function checkSampling(sampling: Sampling, needsSeed: boolean): void {
   const { temperature, topK = 0, topP = 1, minP = 0, seed, logitBias } = sampling;
   if (!(Number.isFinite(temperature) && temperature >= 0)) refuse(`the temperature ${temperature} is not a number of at least 0`);
   if (!(Number.isInteger(topK) && topK >= 0)) refuse(`top-k ${topK} is not a whole number of at least 0`);
@@ -119,7 +119,7 @@ function checkSampling(sampling: Sampling): void {
   for (const bias of logitBias?.values() ?? []) if (!Number.isFinite(bias)) refuse(`the bias ${bias} is not a number`);
   checkPenalty('frequency', sampling.frequencyPenalty);
   checkPenalty('presence', sampling.presencePenalty);
-  if (temperature > 0 && !Number.isInteger(seed)) refuse('a temperature above 0 needs a whole number as seed');
+  if (needsSeed && temperature > 0 && !Number.isInteger(seed)) refuse('a temperature above 0 needs a whole number as seed');
 }
 
 function checkPenalty(name: string, penalty = 0): void {

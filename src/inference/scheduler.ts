@@ -1,16 +1,16 @@
 import { setImmediate } from 'node:timers/promises';
 import { CartridgesError, toCartridgesError } from '../core/errors.js';
 import { Admission, type Start, type WaitingEntry } from './admission.js';
-import { type BatchRows, collectBatch } from './batch.js';
+import { type BatchRows, collectBatch, draftRoom } from './batch.js';
 import { CartridgeClaims } from './cartridge-claims.js';
 import { CartridgeReads } from './cartridge-reads.js';
 import { assumedRowCost, MeasuredRowCost } from './drafting/row-cost.js';
 import { RoomCheck } from './room-check.js';
 import { type CellUsage, RowCache, type StoredTurnUsage } from './row-cache.js';
-import type { SequenceContext } from './sequence-context.js';
+import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { CartridgeRows, SequenceWork } from './sequence-work.js';
-import { Streak, type StreakStep } from './streak.js';
+import { Streak } from './streak.js';
 import type { TokenChoice } from './token-choice.js';
 
 export interface SchedulerLimits {
@@ -33,7 +33,7 @@ export interface EngineStatistics {
   /** Rows of prompts that were computed, and prompt tokens that were shared instead. */
   promptTokens: number;
   cachedPromptTokens: number;
-  /** Rows of new tokens that were computed, those of wrong drafts left out. */
+  /** Rows of new tokens that were computed, those of wrong drafts and behind the end of an answer left out. */
   newTokens: number;
   /** Tokens that were guessed and computed ahead, and those among them that came true. */
   draftedTokens: number;
@@ -57,7 +57,8 @@ const READ_AHEAD = 8;
 
 /**
  * Runs many sequences in one context, a decode at a time (continuous batching). A batch holds a row for each sequence that
- * generates, with what is drafted for it, then unread tokens of the others. What is in a batch follows from the order of
+ * generates, with what is drafted for it, then unread tokens of the others; where nothing else is to be done the next one is
+ * computed before the tokens of the last are passed on. What is in a batch follows from the order of
  * submission and from token counts, never from the clock: work submitted in one tick starts together. Only where turns are kept
  * the clock tells how much is drafted.
  */
@@ -216,7 +217,7 @@ export class Scheduler {
   wake(): void {
     this.#isAwake = true;
     // A dataset must not depend on the clock.
-    if (this.#limits.retainTurns) this.#context.withdraw();
+    if (this.#limits.retainTurns || this.#closed) this.#context.withdraw();
     this.#onWake?.();
     if (!this.#loop) this.#reads.follow([]);
   }
@@ -390,12 +391,15 @@ export class Scheduler {
     this.#releaseEnded();
   }
 
-  /** Whether the next tokens of these runs may be computed before anybody has seen those that come now. */
+  /**
+   * Whether the next tokens of these runs may be computed before anybody has seen those that come now. What waits, chores too, can
+   * only begin when a run ends or {@link wake} is called.
+   */
   #mayGoOn(batch: readonly SequenceRun[]): boolean {
-    const isFull = this.#runs.length >= this.#limits.runs;
-    if (this.#isAwake || this.#chores.size > 0 || (this.#waiting.size > 0 && !isFull)) return false;
+    if (this.#isAwake || batch.length !== this.#runs.length || !batch.every((run) => run.canGoOn)) return false;
+    const room = Math.floor(draftRoom(this.#context, batch.length) / batch.length);
     const rowCost = this.#rowCostOf(batch.length);
-    return batch.length === this.#runs.length && batch.every((run) => run.mayGoOn(rowCost));
+    return !batch.some((run) => run.wantsDraft(room, rowCost));
   }
 
   /** The newest token of each run that is not over was computed as well. */
@@ -409,7 +413,7 @@ export class Scheduler {
     return this.#rowCost?.at(sequences) ?? assumedRowCost(sequences);
   }
 
-  async #take({ milliseconds, choices }: StreakStep, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> {
+  async #take({ milliseconds, choices }: DecodeOutcome, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> {
     this.#counts.newTokens += rows.newTokens;
     this.#counts.draftedTokens += rows.draftedTokens;
     this.#counts.promptTokens += rows.promptTokens;
@@ -445,7 +449,7 @@ export class Scheduler {
   }
 
   /** Passes the next tokens on, and chooses those without a rule. That takes a millisecond at times, so others have their turn. */
-  async #advanceAll(batch: readonly SequenceRun[], choices: StreakStep['choices']): Promise<void> {
+  async #advanceAll(batch: readonly SequenceRun[], choices: DecodeOutcome['choices']): Promise<void> {
     let started = performance.now();
     for (const [index, run] of batch.entries()) {
       if (this.#ended.has(run)) continue;

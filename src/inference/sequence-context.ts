@@ -11,8 +11,7 @@ export interface DecodeOutcome {
 /**
  * What the scheduler needs of a libllama context with one cache for all sequences. Rows are collected with {@link addRow} and
  * computed together by {@link decode}; while that runs nothing may be called but {@link decodeChosen}, once, and what says so.
- * Positions count from 0, an end is the
- * position behind the last one.
+ * Positions count from 0, an end is the position behind the last one.
  */
 export interface SequenceContext {
   /** Cells of the cache: one holds a token's keys and values, for one or more sequences. */
@@ -25,7 +24,7 @@ export interface SequenceContext {
    * Computes the collected rows, and chooses a token behind each row that has a rule. Rejects with `ENGINE_FAILURE`; some of the
    * rows may be in the cache then.
    */
-  decode(rules: readonly RowRule[]): Promise<DecodeOutcome>;
+  decode(rules?: readonly RowRule[]): Promise<DecodeOutcome>;
   /**
    * Computes the tokens that the last decode chooses, one position behind its rows, and chooses behind these by the same rules. It
    * may be asked for before that decode is over, whose rows must all have had a rule. Resolves with undefined, and computes

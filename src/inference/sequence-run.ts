@@ -6,10 +6,7 @@ import type { SharedRows } from './shared-rows.js';
 import type { TokenChoice } from './token-choice.js';
 import type { TurnStrand } from './turn-tree.js';
 
-/**
- * So many new tokens without a draft, and none is expected soon: a decode that is asked for ahead has none. A request begins as if it
- * had them.
- */
+/** So many new tokens without a draft, and none is expected soon. A request begins as if it had them. */
 const CALM_TOKENS = 8;
 
 type SequenceRunParts = Pick<SequenceRun, 'reservation' | 'cartridges' | 'prefix' | 'strand'>;
@@ -128,15 +125,20 @@ export class SequenceRun {
     return tokens.length;
   }
 
-  /** Whether the decode behind the current one may compute the token that this one chooses, without another look at the work. */
-  mayGoOn(rowCost: number): boolean {
-    const { work } = this;
-    if (!this.isGenerating || !this.#ruled || work.cancelled || this.#unusedRows < 2) return false;
-    if (!work.draft) return true;
-    return this.#undraftedTokens >= CALM_TOKENS && work.draft(this.#unusedRows - 1, rowCost).length === 0;
+  /** Whether the decode behind the current one can compute the token that this one chooses, without another look at the work. */
+  get canGoOn(): boolean {
+    return this.isGenerating && this.#ruled !== undefined && !this.work.cancelled && this.#unusedRows >= 2;
   }
 
-  /** Its newest token was computed behind the last batch, as {@link mayGoOn} said that it may. */
+  /** Whether something would be drafted behind its newest token, now or soon. */
+  wantsDraft(draftRoom: number, rowCost: number): boolean {
+    const { work } = this;
+    const room = Math.min(draftRoom, this.#unusedRows - 1);
+    if (!work.draft || room < 1) return false;
+    return this.#undraftedTokens < CALM_TOKENS || work.draft(room, rowCost).length > 0;
+  }
+
+  /** Its newest token was computed behind the last batch, as {@link canGoOn} said that it can be. */
   goOn(): void {
     this.#newTokens.push(this.#nextToken);
     this.#batchRows = 1;

@@ -46,7 +46,8 @@ export interface SequenceWork {
   readonly ruled?: RuledTokens | undefined;
   /**
    * At most `room` tokens that may follow the one that {@link consume} returned last, and are worth the `rowCost` of a row: they
-   * are computed beside it, and those that {@link consume} does not return next are dropped.
+   * are computed beside it, and those that {@link consume} does not return next are dropped. May be asked for several times, the
+   * last draft counts, and it need not be computed.
    */
   draft?(room: number, rowCost: number): Int32Array;
   fail(error: CartridgesError): void;

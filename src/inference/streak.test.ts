@@ -41,8 +41,8 @@ class Answer implements SequenceWork {
   }
 }
 
-function makeScheduler({ retainTurns = false, runs = 4 } = {}) {
-  const context = new StrictContext(200, 20, 8);
+function makeScheduler({ retainTurns = false, runs = 4, logitsRows = 8 } = {}) {
+  const context = new StrictContext(200, 20, logitsRows);
   return { context, scheduler: new Scheduler(context, { sequences: 12, runs, sequenceTokens: 100, retainTurns }) };
 }
 
@@ -111,6 +111,28 @@ describe.each([false, true])('decodes ahead (turns kept: %s)', (retainTurns) => 
     expect(good.outcome).toBe('finished');
     expect(context.violations).toEqual([]);
     expect(scheduler.freeCells).toBe(200 - context.cache.length);
+  });
+
+  it('are made while others wait for the cells of those that run', async () => {
+    const { context, scheduler } = makeScheduler({ retainTurns });
+    const answers = ['a', 'b', 'c'].map((scope) => new Answer(30, 98, scope));
+    for (const answer of answers) scheduler.submit(answer);
+    await scheduler.whenIdle();
+    expect(answers.map(({ outcome }) => outcome)).toEqual(['finished', 'finished', 'finished']);
+    expect(context.ahead.made).toBeGreaterThan(50);
+    expect(context.violations).toEqual([]);
+  });
+
+  it.each([
+    ['only while none is wanted', 8, 0],
+    ['that no row is left for', 1, 28],
+  ])('are made beside drafts %s', async (_, logitsRows, made) => {
+    const { context, scheduler } = makeScheduler({ retainTurns, runs: 1, logitsRows });
+    const answer = Object.assign(new Answer(30), { draft: (room: number) => new Int32Array(Math.min(room, 1)) });
+    scheduler.submit(answer);
+    await scheduler.whenIdle();
+    expect(answer.outcome).toBe('finished');
+    expect(context.ahead.made).toBe(made);
   });
 
   it('are made while others wait for the place of one that runs', async () => {

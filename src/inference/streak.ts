@@ -2,12 +2,6 @@ import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { TokenChoice } from './token-choice.js';
 
-export interface StreakStep {
-  milliseconds: number;
-  /** Of the runs of the batch, in their order; undefined where a run chooses by itself. */
-  choices: readonly (TokenChoice | undefined)[];
-}
-
 /**
  * A batch, and the decodes that follow from it alone while nothing else is to be done. Each is asked for before the one in front of it
  * is over, so that the engine does not wait while tokens are passed on.
@@ -28,15 +22,18 @@ export class Streak {
     this.#next = context.decode(rules.flatMap((rule) => rule ?? []));
   }
 
-  /** Waits for the next decode, with another one behind it where it `goesOn`; undefined when there is none. Rejects when it fails. */
-  async next(goesOn: boolean): Promise<StreakStep | undefined> {
+  /**
+   * Waits for the next decode, with another one behind it where it `goesOn`; undefined when there is none. Its choices are in the
+   * order of the runs, undefined too where a run chooses by itself. Rejects when it fails.
+   */
+  async next(goesOn: boolean): Promise<DecodeOutcome | undefined> {
     const current = this.#next;
     if (!current) return undefined;
     this.#next = goesOn ? this.#context.decodeChosen() : undefined;
     // Whoever waits for it hears of a failure, later.
     this.#next?.catch(() => undefined);
     const outcome = await current;
-    return outcome && { milliseconds: outcome.milliseconds, choices: this.#byRun(outcome) };
+    return outcome && { ...outcome, choices: this.#byRun(outcome) };
   }
 
   /** Waits until no decode is under way. */

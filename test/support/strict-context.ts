@@ -65,7 +65,7 @@ export class StrictContext implements SequenceContext {
     this.#rows.push({ token, position, sequence, wantsLogits });
   }
 
-  decode(rules: readonly RowRule[]): Promise<DecodeOutcome> {
+  decode(rules: readonly RowRule[] = []): Promise<DecodeOutcome> {
     this.#assertUsable();
     const rows = this.#rows.splice(0);
     this.#require(rows.length > 0, 'an empty batch');

@@ -47,5 +47,5 @@ export interface DecodeRequests {
    * Computes the tokens that the last decode of this context chose, each in the row of its rule and one position on, and chooses
    * the next ones. Nothing when that decode failed, or when this one was withdrawn.
    */
-  decodeChosen: { request: { context: LlamaContext }; answer: Partial<Decoded> };
+  decodeChosen: { request: { context: LlamaContext }; answer: { decoded?: Decoded } };
 }

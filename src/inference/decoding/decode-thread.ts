@@ -2,7 +2,9 @@ import { WorkerThread } from '../../core/worker-thread.js';
 import type { Engine } from '../../native/engine.js';
 import type { DecodeRequests } from './decode-requests.js';
 
-let thread: WorkerThread<DecodeRequests> | undefined;
+export type DecodeThread = WorkerThread<DecodeRequests>;
+
+let thread: DecodeThread | undefined;
 
 /**
  * The thread that decodes, one batch of this process after the other: two at a time would wait for each other's threads after every
@@ -10,10 +12,10 @@ let thread: WorkerThread<DecodeRequests> | undefined;
  * `Threadpool`), which the work of others must not inherit. One that has ended is started anew. Throws `ENGINE_FAILURE` when it
  * cannot be.
  */
-export function decodeThread({ files }: Engine): WorkerThread<DecodeRequests> {
+export function decodeThread({ files }: Engine): DecodeThread {
   if (thread && !thread.hasFailed) return thread;
   const { base, ggml, llama } = files;
-  thread = new WorkerThread<DecodeRequests>({
+  thread = new WorkerThread({
     entry: new URL('./decode-worker.js', import.meta.url),
     data: { libraries: { base, ggml, llama } },
     name: 'the thread that decodes',

@@ -38,14 +38,14 @@ class DecodeWorker implements RequestHandler<DecodeRequests> {
       case 'decode':
         return this.#decodingOf(request.context).decode(request.batch, request.rules);
       case 'decodeChosen':
-        return this.#decodingOf(request.context).decodeChosen();
+        return { decoded: this.#decodingOf(request.context).decodeChosen() };
     }
   }
 
   #decodingOf(context: LlamaContext): Decoding {
     const decoding = this.#decodings.get(context);
     if (decoding) return decoding;
-    throw new CartridgesError('ENGINE_FAILURE', 'the thread that decodes was started anew and does not know the context');
+    throw new CartridgesError('INTERNAL', 'the thread that decodes does not know the context');
   }
 }
 

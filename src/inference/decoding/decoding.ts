@@ -25,6 +25,8 @@ export class Decoding {
   readonly #logits: LogitsViews;
   readonly #withdrawal: Int32Array;
   #batch: LlamaBatch | undefined;
+  /** The batch's own memory, once something is put into it. */
+  #batchRows: { tokens: Int32Array; positions: Int32Array } | undefined;
   #rows: readonly ChosenRow[] = [];
   #last: Decoded | undefined;
 
@@ -39,6 +41,7 @@ export class Decoding {
 
   decode(batch: LlamaBatch, rules: readonly RowRule[]): Decoded {
     this.#batch = batch;
+    this.#batchRows = undefined;
     this.#rows = rules.map(({ row, rule }) => {
       return { row, sampler: new Sampler(rule.sampling, rule.random), topLogprobs: rule.topLogprobs };
     });
@@ -46,8 +49,8 @@ export class Decoding {
   }
 
   /** Computes the tokens that were chosen last, where they are wanted. */
-  decodeChosen(): Partial<Decoded> {
-    if (!this.#batch || this.#last?.status !== 0 || Atomics.load(this.#withdrawal, 0) !== 0) return {};
+  decodeChosen(): Decoded | undefined {
+    if (!this.#batch || this.#last?.status !== 0 || Atomics.load(this.#withdrawal, 0) !== 0) return undefined;
     this.#putChosen(this.#batch, this.#last.choices);
     return this.#decode(this.#batch);
   }
@@ -71,13 +74,17 @@ export class Decoding {
   }
 
   #putChosen(batch: LlamaBatch, choices: Decoded['choices']): void {
-    const bytes = batch.n_tokens * Int32Array.BYTES_PER_ELEMENT;
-    const tokens = new Int32Array(viewMemory(batch.token, bytes));
-    const positions = new Int32Array(viewMemory(batch.pos, bytes));
+    this.#batchRows ??= viewRows(batch);
+    const { tokens, positions } = this.#batchRows;
     for (const [index, { row }] of this.#rows.entries()) {
       // Behind logits that are not finite nobody takes what comes of it.
       tokens[row] = choices[index]?.token ?? 0;
       positions[row] = (positions[row] as number) + 1;
     }
   }
+}
+
+function viewRows({ n_tokens, token, pos }: LlamaBatch) {
+  const view = (address: bigint) => new Int32Array(viewMemory(address, n_tokens * Int32Array.BYTES_PER_ELEMENT));
+  return { tokens: view(token), positions: view(pos) };
 }
