@@ -36,6 +36,7 @@ const WARM_UP_TOKENS = 512;
 /** A turn with its framing and its answer. */
 const TURN_TOKENS = 192;
 const CARTRIDGE_TOKENS = 384;
+const TOP_LOGPROBS = 20;
 const FIT_BYTES = 2 ** 30;
 const MODEL_NAME = 'bench';
 const CARTRIDGE_NAME = 'text';
@@ -55,6 +56,7 @@ const notes = [
   `medians of ${options.repetitions} runs that take turns, ${NEW_TOKENS} new tokens a user, ${threads} threads each`,
   "answered: tokens of all over the time of all, prompts included; decode: from the last user's first token on",
   'first token: that of the last user; the ends of turns are ignored, so all make equally many tokens',
+  `log-probs: the best ${TOP_LOGPROBS} of every token from our server, none from the other`,
   ...(model === undefined ? [] : [await tuningNote(model)]),
 ];
 const skipped = model === undefined ? { skipped: REAL_MODEL_ABSENT } : {};
@@ -68,9 +70,10 @@ async function measureShortPrompts(modelPath: string): Promise<BenchCase[]> {
   for (const users of SHORT_USERS) {
     // Nobody repeats a prompt, so that no server can answer from what it has read before.
     const requests = () => Array.from({ length: users }, () => shortRequest(random.integer(1_000_000)));
+    const withLogprobs = () => requests().map((request) => ({ ...request, topLogprobs: TOP_LOGPROBS }));
     const title = `${users} user${users === 1 ? '' : 's'}, short prompt`;
     const servers = await startBoth(modelPath, { cells, users });
-    found.push(...(await compare(title, servers, { ours: requests, rival: requests })));
+    found.push(...(await compare(title, servers, { ours: requests, rival: requests, withLogprobs })));
   }
   return found;
 }
@@ -172,33 +175,47 @@ async function ourServer(modelPath: string, { cells, users, cartridgePath }: Loa
 interface Requests {
   ours: () => UserRequest[];
   rival: () => UserRequest[];
+  /** To our server as well: with log-probs, which the rival does without. */
+  withLogprobs?: () => UserRequest[];
 }
 
 /** Both servers take turns, the same users each, once they are warm. */
 async function compare(title: string, servers: Servers, requests: Requests): Promise<BenchCase[]> {
-  const runs: Record<keyof Servers, AnswersTogether[]> = { ours: [], rival: [] };
+  const contestants: Contestant[] = [
+    { server: servers.ours, requests: requests.ours, runs: [] },
+    { server: servers.rival, requests: requests.rival, runs: [] },
+  ];
+  if (requests.withLogprobs) contestants.push({ server: servers.ours, requests: requests.withLogprobs, runs: [] });
   const outsideMs: number[] = [];
   try {
-    for (const side of ['ours', 'rival'] as const) await warmUp(servers[side], requests[side]);
+    for (const { server, requests: make } of contestants) await warmUp(server, make);
     for (let repetition = 0; repetition < Number(options.repetitions); repetition++) {
-      for (const side of ['ours', 'rival'] as const) {
+      for (const [index, contestant] of contestants.entries()) {
         const before = await decodeMs(servers.ours);
-        const run = await answerTogether(servers[side].url, requests[side]());
-        if (side === 'ours') outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
+        const run = await answerTogether(contestant.server.url, contestant.requests());
+        if (index === 0) outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
         const figures = `${run.tokensPerSecond.toFixed(1)} tokens/s, first token ${run.firstTokenMs.toFixed(0)} ms`;
-        progress(`${title}, ${servers[side].name}: ${figures}`);
-        runs[side].push(run);
+        progress(`${title}, ${contestant.server.name}${index === 2 ? ' with log-probs' : ''}: ${figures}`);
+        contestant.runs.push(run);
       }
     }
   } finally {
     await Promise.all([servers.ours.stop(), servers.rival.stop()]);
   }
-  const middle = (side: keyof Servers, figure: keyof AnswersTogether) => median(runs[side].map((run) => run[figure]));
-  const figures = (figure: keyof AnswersTogether) => ({ ours: middle('ours', figure), rival: middle('rival', figure) });
+  const [ours, rival, withLogprobs] = contestants;
+  const figures = (figure: keyof AnswersTogether, side = ours!) => ({
+    ours: middle(side, figure),
+    rival: middle(rival!, figure),
+    rivalName: LLAMA_SERVER,
+  });
+  const decode = 'tokensPerSecond';
   return [
-    comparison({ case: `${title}: answered`, unit: 'tokens/s', ...figures('answeredPerSecond'), rivalName: LLAMA_SERVER }),
-    comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures('tokensPerSecond'), rivalName: LLAMA_SERVER }),
-    comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs'), rivalName: LLAMA_SERVER }, 'lower'),
+    comparison({ case: `${title}: answered`, unit: 'tokens/s', ...figures('answeredPerSecond') }),
+    comparison({ case: `${title}: decode`, unit: 'tokens/s', ...figures(decode) }),
+    ...(withLogprobs
+      ? [comparison({ case: `${title}: decode with log-probs`, unit: 'tokens/s', ...figures(decode, withLogprobs) })]
+      : []),
+    comparison({ case: `${title}: first token`, unit: 'ms', ...figures('firstTokenMs') }, 'lower'),
     comparison({
       case: `${title}: outside of decodes`,
       unit: 'ms a token',
@@ -207,6 +224,16 @@ async function compare(title: string, servers: Servers, requests: Requests): Pro
       rivalName: 'no rival',
     }),
   ];
+}
+
+interface Contestant {
+  server: ServerProcess;
+  requests: () => UserRequest[];
+  runs: AnswersTogether[];
+}
+
+function middle({ runs }: Contestant, figure: keyof AnswersTogether): number {
+  return median(runs.map((run) => run[figure]));
 }
 
 async function warmUp({ url }: ServerProcess, requests: () => UserRequest[]): Promise<void> {
