@@ -53,9 +53,18 @@ it('goes on in another thread when the one that decoded has ended', async () => 
   expect(await logitsBehind([1, 2, 3], 0)).toEqual(before);
 });
 
+const rule = { sampling: { temperature: 0 }, random: [1, 2, 3, 4] as RandomState, topLogprobs: undefined };
+
+it('computes ahead in a thread that has just been started', async () => {
+  await decodeThread(model.engine).close();
+  context.clear();
+  context.addRow(1, 0, 0, true);
+  const [first, second] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen()]);
+  expect([first.choices.length, second?.choices.length]).toEqual([1, 1]);
+});
+
 it('computes ahead what it chooses, unless that is withdrawn', async () => {
   context.clear();
-  const rule = { sampling: { temperature: 0 }, random: [1, 2, 3, 4] as RandomState, topLogprobs: undefined };
   context.addRow(1, 0, 0, true);
   const [first, second] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen()]);
   const [tokens, ahead] = [[first, second!].map(({ choices }) => choices[0]!.token), context.logits(0).slice()];

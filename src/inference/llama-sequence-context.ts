@@ -6,7 +6,7 @@ import type { LlamaContext, LlamaMemory, LlamaModel } from '../native/handles.js
 import { callAsync, viewMemory } from '../native/koffi.js';
 import { FlashAttention } from '../native/llama.js';
 import type { LlamaBatch } from '../native/structs.js';
-import type { Decoded, RowRule } from './decoding/decode-requests.js';
+import type { Decoded, DecodedContext, RowRule } from './decoding/decode-requests.js';
 import { type DecodeThread, decodeThread } from './decoding/decode-thread.js';
 import { LogitsViews } from './decoding/logits-views.js';
 import { Threadpool } from './decoding/threadpool.js';
@@ -108,8 +108,8 @@ export class LlamaSequenceContext implements SequenceContext {
   }
 
   async decodeChosen(): Promise<DecodeOutcome | undefined> {
-    const { context, thread } = this.#live;
-    const { decoded } = await thread.request('decodeChosen', { context });
+    const { context } = this.#live;
+    const { decoded } = await decodeThread(this.#engine).request('decodeChosen', { context });
     return decoded && outcomeOf(this.#engine, decoded);
   }
 
@@ -182,18 +182,14 @@ interface MadeContext {
 }
 
 /** What libllama made: a context with its memory and threads, and a batch to fill. */
-interface NativeContext {
+interface NativeContext extends DecodedContext {
   threadpool: Threadpool;
-  context: LlamaContext;
   memory: LlamaMemory;
   batch: LlamaBatch;
   rows: BatchRows;
   logits: LogitsViews;
-  vocabularySize: number;
-  /** Shared with the thread that decodes. */
-  withdrawal: Int32Array;
-  /** That knows the context. */
-  thread: DecodeThread;
+  /** That knows the context; none before its first decode. */
+  thread: DecodeThread | undefined;
 }
 
 interface BatchRows {
@@ -207,14 +203,10 @@ interface BatchRows {
 async function openContext(engine: Engine, model: LlamaModel, settings: LlamaContextSettings): Promise<NativeContext> {
   const { llama } = engine;
   const threadpool = await Threadpool.start(engine, Math.max(settings.threads, settings.decodeThreads));
-  let context: LlamaContext | undefined;
   try {
-    context = await initialize(engine, model, settings);
+    const context = await initialize(engine, model, settings);
     llama.llama_attach_threadpool(context, threadpool.handle, threadpool.handle);
     const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
-    const withdrawal = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
-    const thread = decodeThread(engine);
-    await thread.request('openContext', { context, vocabularySize, withdrawal });
     const batch = llama.llama_batch_init(settings.batchRows, 0, 1);
     return {
       threadpool,
@@ -224,11 +216,10 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
       rows: viewBatch(batch, settings.batchRows),
       logits: new LogitsViews(llama, context, vocabularySize),
       vocabularySize,
-      withdrawal,
-      thread,
+      withdrawal: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
+      thread: undefined,
     };
   } catch (error) {
-    if (context) llama.llama_free(context);
     threadpool.free();
     throw error;
   }
@@ -236,7 +227,7 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
 
 function freeContext({ llama }: Engine, { batch, context, threadpool, thread }: NativeContext): void {
   // One that has ended knows nothing any more.
-  thread.request('closeContext', { context }).catch(() => undefined);
+  thread?.request('closeContext', { context }).catch(() => undefined);
   llama.llama_batch_free(batch);
   llama.llama_free(context);
   threadpool.free();
@@ -310,8 +301,8 @@ async function decodeBatch(
   const { context, vocabularySize, withdrawal } = native;
   const thread = decodeThread(engine);
   if (thread !== native.thread) {
-    // The one that knew it has ended.
-    await thread.request('openContext', { context, vocabularySize, withdrawal });
+    // The thread's first decode of the context. Nothing waits for the answer: what is asked for ahead must come behind the decode.
+    thread.request('openContext', { context, vocabularySize, withdrawal }).catch(() => undefined);
     native.thread = thread;
   }
   return outcomeOf(engine, await thread.request('decode', { context, batch, rules }));
