@@ -72,10 +72,11 @@ export class Generation implements SequenceWork {
     this.#chooser = new TokenChooser(request, tools.grammars);
     const { draft, prompt, maxTokens } = request;
     if (request.endRepetition) this.#repetition = new RepetitionWatch();
-    if (!draft || !this.#chooser.isGreedy) return;
-    const speculation = new Speculation(draft, prompt, maxTokens);
-    this.#speculation = speculation;
-    this.draft = (room, rowCost) => speculation.draft(room, rowCost);
+    if (draft && this.#chooser.isGreedy) {
+      const speculation = new Speculation(draft, prompt, maxTokens);
+      this.#speculation = speculation;
+      this.draft = (room, rowCost) => speculation.draft(room, rowCost);
+    }
   }
 
   get cancelled(): boolean {

@@ -20,9 +20,9 @@ export class Sampler {
   readonly #minP: number;
   readonly #random: Random;
 
-  /** With `random` it begins there and needs no seed. Throws `INVALID_OPTION` for a value out of range. */
+  /** Begins at `random` where it is given, in place of the seed. Throws `INVALID_OPTION` for a value out of range. */
   constructor(sampling: Sampling, random?: RandomState) {
-    checkSampling(sampling, random === undefined);
+    checkSampling(sampling);
     const { temperature, topK = 0, topP = 1, minP = 0, seed = 0 } = sampling;
     this.#scale = temperature < SMALLEST_TEMPERATURE ? Number.POSITIVE_INFINITY : 1 / temperature;
     this.#topK = topK;
@@ -50,18 +50,13 @@ export class Sampler {
   choose(logits: Float32Array, candidates: TopCandidates): number {
     const best = candidates.ids[0] as number;
     if (this.isGreedy) return best;
-    const draw = this.#draw();
+    const draw = this.#random.uniform();
     return this.isFiltered ? this.#chooseFiltered(logits, candidates, draw) : this.#chooseAny(logits, candidates, draw);
   }
 
   /** Goes on as if it had chosen a token: one with these random numbers has. */
   passOver(): void {
-    if (!this.isGreedy) this.#draw();
-  }
-
-  /** One a token, whatever is kept of the others. */
-  #draw(): number {
-    return this.#random.uniform();
+    if (!this.isGreedy) this.#random.uniform();
   }
 
   #chooseAny(logits: Float32Array, candidates: TopCandidates, draw: number): number {
@@ -110,7 +105,7 @@ function firstPassing(weights: Float64Array, mass: number): number {
   return Math.max(index, 0);
 }
 
-function checkSampling(sampling: Sampling, needsSeed: boolean): void {
+function checkSampling(sampling: Sampling): void {
   const { temperature, topK = 0, topP = 1, minP = 0, seed, logitBias } = sampling;
   if (!(Number.isFinite(temperature) && temperature >= 0)) refuse(`the temperature ${temperature} is not a number of at least 0`);
   if (!(Number.isInteger(topK) && topK >= 0)) refuse(`top-k ${topK} is not a whole number of at least 0`);
@@ -119,7 +114,7 @@ function checkSampling(sampling: Sampling, needsSeed: boolean): void {
   for (const bias of logitBias?.values() ?? []) if (!Number.isFinite(bias)) refuse(`the bias ${bias} is not a number`);
   checkPenalty('frequency', sampling.frequencyPenalty);
   checkPenalty('presence', sampling.presencePenalty);
-  if (needsSeed && temperature > 0 && !Number.isInteger(seed)) refuse('a temperature above 0 needs a whole number as seed');
+  if (temperature > 0 && !Number.isInteger(seed)) refuse('a temperature above 0 needs a whole number as seed');
 }
 
 function checkPenalty(name: string, penalty = 0): void {

@@ -6,7 +6,8 @@ import { type TopCandidates, toTopLogprobs } from './top-logprobs.js';
 
 /** All that the next tokens of a request depend on, beside their logits: what another thread needs to choose them. */
 export interface ChoiceRule {
-  sampling: Pick<Sampling, 'temperature' | 'topK' | 'topP' | 'minP'>;
+  /** Without changes to logits. */
+  sampling: Sampling;
   /** What the next draw begins with. */
   random: RandomState;
   /** As many log-probs as the request wants beside each token; none, not even the token's own, when undefined. */

@@ -1,3 +1,4 @@
+import type { Sampling } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import type { GrammarConstraint, GrammarFactory } from './grammar/grammar-constraint.js';
 import { LogitChanges } from './logit-changes.js';
@@ -19,15 +20,14 @@ const FEW_DRAWS = 4;
  * logits are as they were afterwards, so that log-probs are those of the model.
  */
 export class TokenChooser {
-  readonly #sampling: ChoiceRule['sampling'];
+  readonly #sampling: Sampling;
   readonly #sampler: Sampler;
   readonly #changes: LogitChanges | undefined;
   readonly #grammar: GrammarConstraint | undefined;
 
   /** Throws `INVALID_OPTION`, and `INVALID_INPUT` for a grammar that cannot be used. */
   constructor({ sampling, grammar }: Pick<GenerationRequest, 'sampling' | 'grammar'>, grammars: GrammarFactory) {
-    const { temperature, topK, topP, minP } = sampling;
-    this.#sampling = { temperature, topK, topP, minP };
+    this.#sampling = sampling;
     this.#sampler = new Sampler(sampling);
     this.#changes = LogitChanges.of(sampling);
     this.#grammar = grammar === undefined ? undefined : grammars.parse(grammar);

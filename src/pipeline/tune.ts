@@ -51,7 +51,7 @@ const PROMPT_TOKENS = 512;
 const ANSWERS = 8;
 const NEW_TOKENS = 16;
 const CONTEXT_TOKENS = 2 * (PROMPT_TOKENS + ANSWERS * 2 * NEW_TOKENS);
-/** The best of so many runs: on a shared machine others only make a run slower. */
+/** The best of so many runs counts. */
 const RUNS = 3;
 /** A change must win so much to be taken: less is noise, and fewer threads leave more to others. */
 const WORTHWHILE_GAIN = 1.04;
@@ -71,7 +71,7 @@ export async function tuneModel(options: TuneOptions): Promise<TuneReport> {
     const search = new Search(models, options);
     const standard = await search.try(standardTuning(await models.of(STANDARD_WEIGHTS)));
     let best = standard;
-    for (const { variants, milliseconds = ofUsualWork } of dimensions(gguf)) {
+    for (const { variants, milliseconds = (trial: TuningTrial) => trial.milliseconds } of dimensions(gguf)) {
       for (const tuning of variants(best.tuning, resolveThreads(options.threads))) {
         const trial = await search.try(tuning);
         const wins = () => trial.isFaithful && milliseconds(trial) * WORTHWHILE_GAIN < milliseconds(best);
@@ -116,10 +116,6 @@ function dimensions(gguf: GgufFile): readonly Dimension[] {
   ];
 }
 
-function ofUsualWork({ milliseconds }: TuningTrial): number {
-  return milliseconds;
-}
-
 function threadCounts(most: number): number[] {
   const counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64].filter((count) => count < most);
   return [...counts, most];
@@ -150,12 +146,7 @@ class Search {
 
   /** Measures a trial once more; its best figures count. */
   async again(trial: TuningTrial): Promise<void> {
-    const { prompt, decode, decodeAlone } = await this.#measure(trial.tuning);
-    trial.speed = {
-      prompt: Math.max(prompt, trial.speed.prompt),
-      decode: Math.max(decode, trial.speed.decode),
-      decodeAlone: Math.max(decodeAlone, trial.speed.decodeAlone),
-    };
+    trial.speed = fastest(trial.speed, await this.#measure(trial.tuning));
     trial.milliseconds = usualWork(trial.speed);
   }
 
@@ -207,18 +198,25 @@ function usualWork({ prompt, decode, decodeAlone }: TuningSpeed): number {
 }
 
 async function measure(engine: InferenceEngine, signal: AbortSignal | undefined): Promise<TuningSpeed> {
-  const best: TuningSpeed = { prompt: 0, decode: 0, decodeAlone: 0 };
+  let best: TuningSpeed = { prompt: 0, decode: 0, decodeAlone: 0 };
   for (let run = 0; run <= RUNS; run++) {
     throwIfAborted(signal);
     const alone = await answer(engine, 1, PROMPT_TOKENS);
     const together = await answer(engine, ANSWERS, NEW_TOKENS);
     // The first run fills caches of the processor.
     if (run === 0) continue;
-    best.prompt = Math.max(best.prompt, alone.prompt);
-    best.decodeAlone = Math.max(best.decodeAlone, alone.decode);
-    best.decode = Math.max(best.decode, together.decode);
+    best = fastest(best, { prompt: alone.prompt, decode: together.decode, decodeAlone: alone.decode });
   }
   return best;
+}
+
+/** On a shared machine others only make a run slower. */
+function fastest(a: TuningSpeed, b: TuningSpeed): TuningSpeed {
+  return {
+    prompt: Math.max(a.prompt, b.prompt),
+    decode: Math.max(a.decode, b.decode),
+    decodeAlone: Math.max(a.decodeAlone, b.decodeAlone),
+  };
 }
 
 async function answer(engine: InferenceEngine, count: number, promptTokens: number): Promise<{ prompt: number; decode: number }> {
