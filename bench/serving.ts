@@ -181,31 +181,30 @@ interface Requests {
 
 /** Both servers take turns, the same users each, once they are warm. */
 async function compare(title: string, servers: Servers, requests: Requests): Promise<BenchCase[]> {
-  const contestants: Contestant[] = [
-    { server: servers.ours, requests: requests.ours, runs: [] },
-    { server: servers.rival, requests: requests.rival, runs: [] },
-  ];
-  if (requests.withLogprobs) contestants.push({ server: servers.ours, requests: requests.withLogprobs, runs: [] });
+  const ours: Contestant = { name: 'ours', server: servers.ours, requests: requests.ours, runs: [] };
+  const rival: Contestant = { name: LLAMA_SERVER, server: servers.rival, requests: requests.rival, runs: [] };
+  const { withLogprobs: ask } = requests;
+  const withLogprobs: Contestant | undefined = ask && { ...ours, name: 'ours with log-probs', requests: ask, runs: [] };
+  const contestants = withLogprobs ? [ours, rival, withLogprobs] : [ours, rival];
   const outsideMs: number[] = [];
   try {
     for (const { server, requests: make } of contestants) await warmUp(server, make);
     for (let repetition = 0; repetition < Number(options.repetitions); repetition++) {
-      for (const [index, contestant] of contestants.entries()) {
+      for (const contestant of contestants) {
         const before = await decodeMs(servers.ours);
         const run = await answerTogether(contestant.server.url, contestant.requests());
-        if (index === 0) outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
+        if (contestant === ours) outsideMs.push((run.totalMs - ((await decodeMs(servers.ours)) - before)) / run.tokens);
         const figures = `${run.tokensPerSecond.toFixed(1)} tokens/s, first token ${run.firstTokenMs.toFixed(0)} ms`;
-        progress(`${title}, ${contestant.server.name}${index === 2 ? ' with log-probs' : ''}: ${figures}`);
+        progress(`${title}, ${contestant.name}: ${figures}`);
         contestant.runs.push(run);
       }
     }
   } finally {
     await Promise.all([servers.ours.stop(), servers.rival.stop()]);
   }
-  const [ours, rival, withLogprobs] = contestants;
-  const figures = (figure: keyof AnswersTogether, side = ours!) => ({
+  const figures = (figure: keyof AnswersTogether, side = ours) => ({
     ours: middle(side, figure),
-    rival: middle(rival!, figure),
+    rival: middle(rival, figure),
     rivalName: LLAMA_SERVER,
   });
   const decode = 'tokensPerSecond';
@@ -227,6 +226,7 @@ async function compare(title: string, servers: Servers, requests: Requests): Pro
 }
 
 interface Contestant {
+  name: string;
   server: ServerProcess;
   requests: () => UserRequest[];
   runs: AnswersTogether[];
