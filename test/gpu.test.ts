@@ -1,12 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LanguageModel } from '../src/inference/language-model.js';
 import { logitsOf } from '../src/inference/score.js';
-import { EXACT_WEIGHTS, FrozenModel } from '../src/models/frozen-model.js';
+import { FrozenModel } from '../src/models/frozen-model.js';
 import { readGguf } from '../src/models/gguf.js';
 import { listDevices } from '../src/native/devices.js';
 import { loadEngine } from '../src/native/engine.js';
+import { GgmlType } from '../src/native/ggml.js';
+import { quantize } from '../src/native/tensor-types.js';
 import { timePacks } from '../src/pipeline/loop-plan.js';
 import { Backend } from '../src/tensor/backend.js';
+import { CompiledGraph } from '../src/tensor/compiled-graph.js';
+import { PRODUCT_TYPES } from '../src/tensor/device-profile.js';
+import { Graph } from '../src/tensor/graph.js';
+import { TensorStore } from '../src/tensor/tensor-store.js';
 import { GraphStep } from '../src/training/graph-step.js';
 import { goldenCartridge } from './support/cartridges.js';
 import { cosine, goldenNames, largestDifference, readGolden, rowsByLayer } from './support/golden.js';
@@ -23,6 +29,8 @@ const ADAM_STEPS = 3;
 /** A software device compiles each shader when it first meets it, which takes a slow machine more than a minute. */
 const FIRST_STEP_MS = 300_000;
 const gpu = listDevices(loadEngine()).find(({ kind }) => kind === 'gpu');
+/** Those that training may choose. */
+const WEIGHT_TYPES = { f32: GgmlType.F32, f16: GgmlType.F16, bf16: GgmlType.BF16 };
 
 if (!gpu) test.skip('a GPU gives the golden numbers (there is no GPU here, or no package of a backend for it)', () => {});
 
@@ -30,13 +38,13 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
   const golden = readGolden(name);
   const { rows } = golden.cartridge;
 
-  describe('training', () => {
+  describe.each(Object.entries(WEIGHT_TYPES))('training with weights in %s', (_, type) => {
     let backend: Backend;
     let model: FrozenModel;
     let step: GraphStep;
     beforeAll(async () => {
       backend = new Backend({ device: gpu!.name, threads: 1 });
-      model = await FrozenModel.load(backend, readGguf(golden.path), EXACT_WEIGHTS);
+      model = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
       step = new GraphStep(model, goldenStepOptions(golden, 'token-mean'));
       await timePacks(step, [goldenPack(golden)]);
     }, FIRST_STEP_MS);
@@ -86,4 +94,37 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
     expect(largestDifference(logits, expected)).toBeLessThan(name.includes('q8_0') ? 0.3 : TOLERANCE.logits);
     await model.dispose();
   });
+});
+
+describe.runIf(gpu)('products with frozen weights on a GPU', () => {
+  let backend: Backend;
+  beforeAll(() => {
+    backend = new Backend({ device: gpu!.name, threads: 1 });
+  });
+  afterAll(() => backend.dispose());
+
+  test.each(Object.entries(PRODUCT_TYPES))(
+    'have sums in %s that are more than f16 can hold',
+    async (_, type) => {
+      const [inputs, outputs, tokens, value] = [4096, 64, 32, 5];
+      const weights = new TensorStore(backend, 1);
+      const weight = weights.declare(type, inputs, outputs);
+      weights.allocate('a test');
+      weights.write(weight, quantize(backend.engine, type, new Float32Array(inputs * outputs).fill(value), inputs));
+      const others = new TensorStore(backend, 1);
+      const x = others.declare(GgmlType.F32, inputs, tokens);
+      others.allocate('a test');
+      others.write(x, new Float32Array(inputs * tokens).fill(value));
+      const graph = new Graph(backend);
+      const product = graph.linear({ weight }, graph.constant(x)).handle;
+      const compiled = new CompiledGraph(graph, [product]);
+      await compiled.compute();
+      const sums = compiled.read(product, new Float32Array(outputs * tokens));
+      compiled.dispose();
+      others.dispose();
+      weights.dispose();
+      for (const sum of sums) expect(sum / (inputs * value * value)).toBeCloseTo(1, 2);
+    },
+    FIRST_STEP_MS,
+  );
 });

@@ -65,6 +65,7 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_set_output: base<(tensor: T) => void>('void ggml_set_output(void *t)'),
 
     ggml_mul_mat: binary('ggml_mul_mat'),
+    ggml_mul_mat_set_prec: base<(product: T, precision: number) => void>('void ggml_mul_mat_set_prec(void *a, int prec)'),
     ggml_add: binary('ggml_add'),
     ggml_sub: binary('ggml_sub'),
     ggml_mul: binary('ggml_mul'),

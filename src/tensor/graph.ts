@@ -2,6 +2,7 @@ import { CartridgesError } from '../core/errors.js';
 import type { Ggml } from '../native/ggml.js';
 import type { GgmlContext, GgmlTensor } from '../native/handles.js';
 import { type Backend, MAX_GRAPH_NODES } from './backend.js';
+import { frozenProduct } from './frozen-product.js';
 import { describeShape, elementCount, type Shape, sameShape, shapeOf } from './shape.js';
 import type { StoredTensor } from './tensor-store.js';
 
@@ -81,9 +82,8 @@ export class Graph {
     const [inputs, outputs] = matrix.weight.shape;
     this.#require(x.shape[0] === inputs, 'linear', matrix.weight.shape, x.shape);
     const shape = shapeOf([outputs, ...x.shape.slice(1)]);
-    return this.#node(this.#ggml.ggml_mul_mat(this.context, matrix.weight.handle, x.handle), shape, [x], (gradient) => [
-      this.#transposedProduct(matrix, gradient),
-    ]);
+    const product = (weight: StoredTensor, other: GgmlTensor) => frozenProduct(this.#ggml, this.context, weight, other);
+    return this.#node(product(matrix.weight, x.handle), shape, [x], (gradient) => [product(transposedOf(matrix), gradient)]);
   }
 
   /** Aᵀ · B over the innermost axis for A [k, m, …] and B [k, n, …] with equal outer axes: [m, n, …]. */
@@ -264,11 +264,6 @@ export class Graph {
       : { handle, shape, requiresGradient: false, parents: [] };
   }
 
-  #transposedProduct(matrix: FrozenMatrix, gradient: GgmlTensor): GgmlTensor {
-    if (!matrix.transposed) throw new CartridgesError('INTERNAL', 'the model was loaded without the copies that gradients need');
-    return this.#ggml.ggml_mul_mat(this.context, matrix.transposed.handle, gradient);
-  }
-
   #transposeOf(tensor: GgmlTensor): GgmlTensor {
     return this.#ggml.ggml_cont(this.context, this.#ggml.ggml_transpose(this.context, tensor));
   }
@@ -296,6 +291,11 @@ export class Graph {
     if (!holds)
       throw new CartridgesError('INTERNAL', `${operation}: shapes ${describeShape(a)} and ${describeShape(b)} do not fit`);
   }
+}
+
+function transposedOf({ transposed }: FrozenMatrix): StoredTensor {
+  if (!transposed) throw new CartridgesError('INTERNAL', 'the model was loaded without the copies that gradients need');
+  return transposed;
 }
 
 /** The same value, without what it was computed from. */

@@ -1,5 +1,6 @@
 import { GgmlType } from '../native/ggml.js';
 import type { GgmlTensor } from '../native/handles.js';
+import { frozenProduct } from './frozen-product.js';
 import type { FrozenMatrix, Graph, Variable } from './graph.js';
 import type { StoredTensor, TensorStore } from './tensor-store.js';
 
@@ -109,7 +110,7 @@ function crossEntropyOfChunk(graph: Graph, head: FrozenMatrix, hidden: Variable,
     rowBytes * rows,
     firstRow * rowBytes,
   );
-  const logits = ggml.ggml_mul_mat(context, head.weight.handle, x);
+  const logits = frozenProduct(ggml, context, head.weight, x);
   const probabilities = ggml.ggml_soft_max_ext(context, logits, null, 1, 0);
   // Looking values up by class needs each row's classes along axis 1: [1, classes, rows].
   const byClass = (tensor: GgmlTensor) => ggml.ggml_reshape_4d(context, tensor, 1, classes, rows, 1);
@@ -129,10 +130,6 @@ function crossEntropyOfChunk(graph: Graph, head: FrozenMatrix, hidden: Variable,
     chunk.classIds.handle,
   );
   const logitGradient = ggml.ggml_reshape_4d(context, difference, classes, rows, 1, 1);
-  const gradient = ggml.ggml_mul(
-    context,
-    ggml.ggml_mul_mat(context, head.transposed!.handle, logitGradient),
-    chunk.rowWeights.handle,
-  );
+  const gradient = ggml.ggml_mul(context, frozenProduct(ggml, context, head.transposed!, logitGradient), chunk.rowWeights.handle);
   return { logProbabilities, gradient };
 }
