@@ -40,7 +40,7 @@ describe('many requests in one cache', () => {
     const together = await Promise.all(alone.map((_, seed) => engine.complete(requestOf(seed))));
     together.forEach((completion, seed) => {
       expect(completion.tokens).toEqual(alone[seed]!.tokens);
-      expect(largestDifference(completion.logprobs, alone[seed]!.logprobs)).toBeLessThan(1e-3);
+      expect(largestDifference(completion.logprobs, alone[seed]!.logprobs)).toBeLessThan(5e-3);
     });
   });
 

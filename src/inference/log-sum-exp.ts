@@ -18,19 +18,33 @@ const BLOCK = 512;
 
 /** Σ exp((value − largest) · scale) over `values`; NaN when a value is. `largest` must be the largest of them. */
 export function sumOfExponentials(values: Float32Array, largest: number, scale = 1): number {
+  return sumAbove(Number.NEGATIVE_INFINITY, values, largest, scale);
+}
+
+/** The same over those values alone that are larger than `threshold`. */
+export function sumAbove(threshold: number, values: Float32Array, largest: number, scale: number): number {
   const stepScale = scale * STEPS_PER_UNIT;
+  const origin = largest * stepScale;
+  const endStep = Math.min(STEPS, origin - threshold * stepScale);
   let sum = 0;
   for (let start = 0; start < values.length; start += BLOCK) {
-    sum += sumOfBlock(values, start, Math.min(start + BLOCK, values.length), largest * stepScale, stepScale);
+    sum += sumOfBlock(values, start, Math.min(start + BLOCK, values.length), origin, stepScale, endStep);
   }
   return sum;
 }
 
-function sumOfBlock(values: Float32Array, start: number, end: number, origin: number, stepScale: number): number {
+function sumOfBlock(
+  values: Float32Array,
+  start: number,
+  end: number,
+  origin: number,
+  stepScale: number,
+  endStep: number,
+): number {
   let sum = 0;
   for (let i = start; i < end; i++) {
     const steps = origin - (values[i] as number) * stepScale;
-    if (steps >= STEPS) continue;
+    if (steps >= endStep) continue;
     const whole = steps | 0;
     const fraction = (steps - whole) * STEP;
     sum += (DECAY[whole] as number) * (1 - fraction * (1 - 0.5 * fraction));
@@ -41,19 +55,4 @@ function sumOfBlock(values: Float32Array, start: number, end: number, origin: nu
 /** log Σ exp(value). */
 export function logSumExp(values: Float32Array, largest: number): number {
   return largest + Math.log(sumOfExponentials(values, largest));
-}
-
-/** The first index at which the running Σ exp((value − largest) · scale) passes `mass`; that of the largest when none does. */
-export function indexAtMass(values: Float32Array, largest: number, scale: number, mass: number): number {
-  const cutoff = largest - NEGLIGIBLE / scale;
-  let sum = 0;
-  let best = 0;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number;
-    if (value <= cutoff) continue;
-    if (value === largest) best = i;
-    sum += Math.exp((value - largest) * scale);
-    if (sum > mass) return i;
-  }
-  return best;
 }

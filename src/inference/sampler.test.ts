@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Sampling } from '../chat/chat-client.js';
+import { Random } from '../core/random.js';
 import { Sampler } from './sampler.js';
 import { TopCandidates } from './top-logprobs.js';
 
@@ -11,7 +12,7 @@ function draws(sampling: Sampling, count: number, logits = LOGITS): number[] {
   const sampler = new Sampler(sampling);
   const candidates = new TopCandidates();
   return Array.from({ length: count }, () => {
-    candidates.select(logits, 1);
+    candidates.select(logits, sampler.candidateCount);
     return sampler.choose(logits, candidates);
   });
 }
@@ -55,6 +56,63 @@ it('finds the whole nucleus of a flat distribution of many tokens', () => {
   const seen = new Set(draws({ temperature: 1, seed: 2, topP: 0.5 }, 20_000, flat));
   expect(Math.max(...seen)).toBeGreaterThan(900);
   expect(Math.max(...seen)).toBeLessThan(1001);
+});
+
+/** Probabilities of tokens that a filter keeps, over those of all, and 0 of the others. */
+function exactProbabilities(logits: Float32Array, { temperature, topP = 1, minP = 0 }: Partial<Sampling>): Float64Array {
+  const largest = Math.max(...logits);
+  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - largest) / temperature!));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const kept = new Float64Array(logits.length);
+  let mass = 0;
+  for (const token of [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b)) {
+    if (mass >= topP * total || weights[token]! < minP) break;
+    mass += weights[token]!;
+    kept[token] = weights[token]!;
+  }
+  return kept.map((weight) => weight / mass);
+}
+
+it.each<[string, Partial<Sampling>]>([
+  ['a few tokens have nearly all of it', { temperature: 0.7 }],
+  ['many have some of it', { temperature: 2 }],
+  ['nearly all have as much', { temperature: 30 }],
+  ['few are kept', { temperature: 1, topP: 0.5 }],
+  ['hundreds are kept', { temperature: 3, topP: 0.9 }],
+  ['those with a share of the best are kept', { temperature: 3, minP: 0.1 }],
+  ['both filters keep hundreds', { temperature: 4, topP: 0.8, minP: 0.02 }],
+])('draws as often as the probabilities say where %s', (_, sampling) => {
+  const random = new Random(3);
+  const logits = Float32Array.from({ length: 1000 }, () => 2 * random.normal());
+  const expected = exactProbabilities(logits, sampling);
+  const count = 10_000;
+  const found = new Float64Array(logits.length);
+  for (const token of draws({ seed: 9, ...sampling } as Sampling, count, logits)) found[token]! += 1 / count;
+  expect(found.filter((share, token) => share > 0 && expected[token] === 0)).toHaveLength(0);
+  const byRank = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]!);
+  for (const [first, end] of [
+    [0, 1],
+    [1, 8],
+    [8, 64],
+    [64, 80],
+    [80, 300],
+    [300, 1000],
+  ]) {
+    const share = (of: Float64Array) => byRank.slice(first, end).reduce((sum, token) => sum + of[token]!, 0);
+    const exact = share(expected);
+    // Five standard deviations.
+    expect(Math.abs(share(found) - exact)).toBeLessThanOrEqual(5 * Math.sqrt((exact * (1 - exact)) / count) + 1e-9);
+  }
+});
+
+it('draws one of those that are numbers', () => {
+  const logits = new Float32Array(300).fill(Number.NaN).fill(1, 100, 200);
+  for (const filter of [{}, { topP: 0.5 }, { minP: 0.5 }, { topK: 250 }]) {
+    for (const token of draws({ temperature: 1, seed: 4, ...filter }, 50, logits)) {
+      expect(token).toBeGreaterThanOrEqual(100);
+      expect(token).toBeLessThan(200);
+    }
+  }
 });
 
 it('draws only tokens of the vocabulary, and the same ones for the same seed', () => {

@@ -1,17 +1,19 @@
 import type { Sampling } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import { Random, type RandomState } from '../core/random.js';
-import { indexAtMass, sumOfExponentials } from './log-sum-exp.js';
+import { drawFromAll, drawWeighed, massOf, weigh } from './draw-token.js';
+import { Nucleus } from './nucleus.js';
 import type { TopCandidates } from './top-logprobs.js';
 
 /** Below this the division by the temperature leaves one token: it is taken as greedy. */
 const SMALLEST_TEMPERATURE = 1e-4;
-const FIRST_CANDIDATES = 64;
+/** So many of the best tokens are weighed, where top-k names no number: they have nearly all of the mass. */
+const WEIGHED_CANDIDATES = 64;
 const MAX_PENALTY = 2;
 
 /**
  * Chooses the next token of one request from its logits. Temperature comes first, then top-k, top-p and min-p. Its random
- * numbers are its own, one a draw: what it draws does not depend on the requests beside it.
+ * numbers are its own, one a choice: what it draws does not depend on the requests beside it.
  */
 export class Sampler {
   readonly #scale: number;
@@ -36,7 +38,13 @@ export class Sampler {
     return this.#scale === Number.POSITIVE_INFINITY;
   }
 
-  /** What its next draw begins with. */
+  /** As many of the best tokens are looked at in any case. */
+  get candidateCount(): number {
+    if (this.isGreedy) return 1;
+    return this.#topK > 0 ? this.#topK : WEIGHED_CANDIDATES;
+  }
+
+  /** What its next choice begins with. */
   get random(): RandomState {
     return this.#random.state;
   }
@@ -46,63 +54,50 @@ export class Sampler {
     return this.#topK > 0 || this.#topP < 1 || this.#minP > 0;
   }
 
-  /** The next token. `candidates` hold at least the best one; they may be filled anew. */
+  /** The next token. `candidates` hold at least the best one, {@link candidateCount} at best; they may be filled anew. */
   choose(logits: Float32Array, candidates: TopCandidates): number {
-    const best = candidates.ids[0] as number;
-    if (this.isGreedy) return best;
-    const draw = this.#random.uniform();
-    return this.isFiltered ? this.#chooseFiltered(logits, candidates, draw) : this.#chooseAny(logits, candidates, draw);
+    if (this.isGreedy) return candidates.ids[0] as number;
+    const random = new Random(this.#random.next());
+    const wanted = Math.min(this.candidateCount, logits.length);
+    if (candidates.count < wanted) candidates.select(logits, wanted);
+    const weights = weigh(candidates, Math.min(wanted, candidates.count), this.#scale);
+    if (this.#topK > 0) return drawWeighed(candidates, weights.subarray(0, this.#countKept(weights, massOf(weights))), random);
+    const token = drawFromAll(logits, candidates, weights, this.#scale, random);
+    return this.isFiltered ? this.#filter(token, logits, candidates, weights, random) : token;
   }
 
   /** Goes on as if it had chosen a token: one with these random numbers has. */
   passOver(): void {
-    if (!this.isGreedy) this.#random.uniform();
+    if (!this.isGreedy) this.#random.next();
   }
 
-  #chooseAny(logits: Float32Array, candidates: TopCandidates, draw: number): number {
-    const largest = candidates.logits[0] as number;
-    return indexAtMass(logits, largest, this.#scale, draw * sumOfExponentials(logits, largest, this.#scale));
-  }
-
-  #chooseFiltered(logits: Float32Array, candidates: TopCandidates, draw: number): number {
-    const largest = candidates.logits[0] as number;
-    const total = this.#topK > 0 ? undefined : sumOfExponentials(logits, largest, this.#scale);
-    const limit = this.#topK > 0 ? Math.min(this.#topK, logits.length) : logits.length;
-    let count = this.#topK > 0 ? limit : Math.min(FIRST_CANDIDATES, limit);
-    let kept = this.#keep(logits, candidates, count, total);
-    while (kept.incomplete && count < limit) {
-      count = Math.min(count * 4, limit);
-      kept = this.#keep(logits, candidates, count, total);
+  /**
+   * The token that was drawn from all where top-p and min-p keep it, else one that is drawn anew: those that are kept have the
+   * probabilities that they have among each other. Most are kept whatever all tokens weigh together, which takes longest to find out.
+   */
+  #filter(first: number, logits: Float32Array, candidates: TopCandidates, weights: Float64Array, random: Random): number {
+    const isAmong = (token: number, count: number) => candidates.ids.subarray(0, count).includes(token);
+    if (isAmong(first, this.#countKept(weights, massOf(weights)))) return first;
+    const nucleus = new Nucleus(logits, candidates.logits[0] as number, this.#scale, this.#topP);
+    const kept = this.#countKept(weights, nucleus.total);
+    if (kept < weights.length) {
+      return isAmong(first, kept) ? first : drawWeighed(candidates, weights.subarray(0, kept), random);
     }
-    const mass = kept.weights.reduce((sum, weight) => sum + weight, 0) * draw;
-    return candidates.ids[firstPassing(kept.weights, mass)] as number;
+    for (let token = first; ; token = drawFromAll(logits, candidates, weights, this.#scale, random)) {
+      if (isAmong(token, kept) || (nucleus.weightOf(token) >= this.#minP && nucleus.has(token))) return token;
+    }
   }
 
-  /** Weights of the `count` best that pass top-p and min-p; `incomplete` when all pass and a worse one might too. */
-  #keep(logits: Float32Array, candidates: TopCandidates, count: number, total: number | undefined) {
-    if (candidates.count < count) candidates.select(logits, count);
-    const weights = new Float64Array(count);
-    for (let i = 0; i < count; i++) {
-      weights[i] = Math.exp(((candidates.logits[i] as number) - (candidates.logits[0] as number)) * this.#scale);
+  /** How many of the best tokens pass top-p and min-p, if all tokens together weigh `total`. */
+  #countKept(weights: Float64Array, total: number): number {
+    let mass = 0;
+    for (const [rank, weight] of weights.entries()) {
+      if (weight < this.#minP) return rank;
+      mass += weight;
+      if (mass >= this.#topP * total) return rank + 1;
     }
-    const wanted = this.#topP * (total ?? weights.reduce((sum, weight) => sum + weight, 0));
-    let passed = 0;
-    for (let i = 0; i < count; i++) {
-      if ((weights[i] as number) < this.#minP) return { weights: weights.subarray(0, i), incomplete: false };
-      passed += weights[i] as number;
-      if (passed >= wanted) return { weights: weights.subarray(0, i + 1), incomplete: false };
-    }
-    return { weights, incomplete: true };
+    return weights.length;
   }
-}
-
-function firstPassing(weights: Float64Array, mass: number): number {
-  let sum = 0;
-  const index = weights.findIndex((weight) => {
-    sum += weight;
-    return sum > mass;
-  });
-  return Math.max(index, 0);
 }
 
 function checkSampling(sampling: Sampling): void {

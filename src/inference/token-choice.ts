@@ -24,6 +24,8 @@ export interface TokenChoice {
 
 /** Draws a token from logits; `candidates` hold at least the best one. */
 export interface Chooser {
+  /** As many candidates it looks at in any case. */
+  readonly candidateCount: number;
   choose(logits: Float32Array, candidates: TopCandidates): number;
 }
 
@@ -34,7 +36,7 @@ export function chooseToken(
   topLogprobs: number | undefined,
   candidates: TopCandidates,
 ): TokenChoice | undefined {
-  candidates.select(logits, Math.max(1, topLogprobs ?? 1));
+  candidates.select(logits, Math.max(chooser.candidateCount, topLogprobs ?? 1));
   const best = candidates.count > 0 ? (candidates.logits[0] as number) : Number.NaN;
   if (!Number.isFinite(best)) return undefined;
   const sum = topLogprobs === undefined ? Number.NaN : logSumExp(logits, best);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { indexAtMass, logSumExp, sumOfExponentials } from './log-sum-exp.js';
+import { logSumExp, sumOfExponentials } from './log-sum-exp.js';
 import { TopCandidates, toTopLogprobs } from './top-logprobs.js';
 
 const logits = fc.float32Array({ minLength: 1, maxLength: 300, min: -40, max: 40, noNaN: true });
@@ -52,9 +52,4 @@ it('sums the exponentials of scaled values, and shows a value that is no number'
   const expected = values.reduce((sum, value) => sum + Math.exp((value - 3) * 2.5), 0);
   expect(sumOfExponentials(values, 3, 2.5)).toBeCloseTo(expected, 7);
   expect(sumOfExponentials(Float32Array.of(1, Number.NaN), 1)).toBeNaN();
-});
-
-it('finds the index at a share of the mass', () => {
-  const values = Float32Array.of(0, Math.log(2), 0);
-  expect([0, 0.49, 0.51, 1.49, 1.51, 9].map((mass) => indexAtMass(values, values[1]!, 1, mass))).toEqual([0, 0, 1, 1, 2, 1]);
 });
