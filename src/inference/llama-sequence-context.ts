@@ -5,6 +5,7 @@ import { GgmlType } from '../native/ggml.js';
 import type { LlamaContext, LlamaMemory, LlamaModel } from '../native/handles.js';
 import { callAsync, viewMemory } from '../native/koffi.js';
 import { FlashAttention } from '../native/llama.js';
+import { NativeBytes } from '../native/native-bytes.js';
 import type { LlamaBatch } from '../native/structs.js';
 import type { Decoded, DecodedContext, RowRule } from './decoding/decode-requests.js';
 import { type DecodeThread, decodeThread } from './decoding/decode-thread.js';
@@ -129,28 +130,31 @@ export class LlamaSequenceContext implements SequenceContext {
     if (this.#native) this.#engine.llama.llama_memory_seq_rm(this.#native.memory, sequence, start, end);
   }
 
-  async load(sequence: number, blob: Uint8Array): Promise<void> {
+  async load(sequence: number, blob: Uint8Array | NativeBytes): Promise<void> {
     const { llama, log } = this.#engine;
     const { context } = this.#live;
     log.take();
-    const used = Number(await callAsync(llama.llama_state_seq_set_data, context, blob, blob.length, sequence));
-    if (used === blob.length) return;
+    const { byteLength } = blob;
+    const bytes = blob instanceof NativeBytes ? blob.address : blob;
+    const used = Number(await callAsync(llama.llama_state_seq_set_data, context, bytes, byteLength, sequence));
+    if (used === byteLength) return;
     this.remove(sequence);
-    throw new CartridgesError('ENGINE_FAILURE', `the engine took ${used} of ${blob.length} bytes of rows: ${log.take()}`);
+    throw new CartridgesError('ENGINE_FAILURE', `the engine took ${used} of ${byteLength} bytes of rows: ${log.take()}`);
   }
 
-  async save(sequence: number): Promise<Uint8Array> {
+  async save(sequence: number): Promise<NativeBytes> {
     const { llama, log } = this.#engine;
     const { context } = this.#live;
     if (sequence >= llama.llama_n_seq_max(context)) {
       throw new CartridgesError('ENGINE_FAILURE', `the engine cannot save sequence ${sequence}: it labels fewer`);
     }
     log.take();
-    // Not zeroed: all of it is written.
-    const blob = Buffer.allocUnsafeSlow(Number(llama.llama_state_seq_get_size(context, sequence)));
-    const written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob, blob.length, sequence));
-    if (written === blob.length) return blob;
-    throw new CartridgesError('ENGINE_FAILURE', `the engine gave ${written} of ${blob.length} bytes of rows: ${log.take()}`);
+    const blob = new NativeBytes(Number(llama.llama_state_seq_get_size(context, sequence)));
+    const { byteLength } = blob;
+    const written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob.address, byteLength, sequence));
+    if (written === byteLength) return blob;
+    blob.dispose();
+    throw new CartridgesError('ENGINE_FAILURE', `the engine gave ${written} of ${byteLength} bytes of rows: ${log.take()}`);
   }
 
   clear(): void {

@@ -192,6 +192,11 @@ export class RowCache {
     if (this.#shared.size === 0 && (this.#turns?.isEmpty ?? true)) this.#context.clear();
   }
 
+  /** Frees what lies outside of the context. */
+  dispose(): void {
+    this.#store.clear();
+  }
+
   /** Makes the context anew when all runs have ended; of what was in it only pinned cartridges come back by this. */
   async rebuild(): Promise<void> {
     while (this.#turns?.dropOldest());

@@ -310,6 +310,7 @@ it('keeps all books through thousands of random operations', async () => {
     world.checkOutcomes();
     for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += world.counts[key];
     await world.scheduler.close();
+    expect(world.context.heldCopies.size).toBe(0);
   }
   expect(Math.min(...Object.values(total))).toBeGreaterThan(100);
 });

@@ -232,6 +232,7 @@ export class Scheduler {
     this.#closed = true;
     this.wake();
     await this.whenIdle();
+    this.#cache.dispose();
   }
 
   #enqueue(entry: WaitingEntry): void {

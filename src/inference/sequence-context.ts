@@ -1,3 +1,4 @@
+import type { NativeBytes } from '../native/native-bytes.js';
 import type { RowRule } from './decoding/decode-requests.js';
 import type { TokenChoice } from './token-choice.js';
 
@@ -40,12 +41,12 @@ export interface SequenceContext {
   /** Takes a sequence out of its cells, of all by default; cells that no sequence is left in are free. */
   remove(sequence: number, start?: number, end?: number): void;
   /** Fills an empty sequence from a state blob. Rejects with `ENGINE_FAILURE` when the engine does not take it. */
-  load(sequence: number, blob: Uint8Array): Promise<void>;
+  load(sequence: number, blob: Uint8Array | NativeBytes): Promise<void>;
   /**
-   * The state blob of a sequence: a copy of all its rows for {@link load}. Rejects with `ENGINE_FAILURE`, and for a sequence
+   * The state blob of a sequence: a copy of all its rows for {@link load}, to be disposed. Rejects with `ENGINE_FAILURE`, and for a sequence
    * beyond the `logitsRows` first: libllama labels the rows of none behind those.
    */
-  save(sequence: number): Promise<Uint8Array>;
+  save(sequence: number): Promise<NativeBytes>;
   /** Empties the whole cache, so that the next rows go where they would in a new one. */
   clear(): void;
   /**

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { NativeBytes } from '../native/native-bytes.js';
 import { type StoredTurn, TurnStore } from './turn-store.js';
 
 const BYTES_PER_ROW = 10;
@@ -11,7 +12,7 @@ function turn(
   { start = 0, first = 0, originKey = 'ada', cartridgeKeys = ['notes'] as readonly string[] } = {},
 ): StoredTurn {
   const tokens = Int32Array.from({ length }, (_, index) => first + index);
-  return { originKey, cartridgeKeys, tokens, start, rows: new Uint8Array((length - start) * BYTES_PER_ROW) };
+  return { originKey, cartridgeKeys, tokens, start, rows: new NativeBytes((length - start) * BYTES_PER_ROW) };
 }
 const { tokens: counting } = turn(200);
 

@@ -1,3 +1,4 @@
+import type { NativeBytes } from '../native/native-bytes.js';
 import { commonLength } from './common-length.js';
 
 /** Rows of a turn outside of the cache. */
@@ -9,8 +10,8 @@ export interface StoredTurn {
   readonly tokens: Int32Array;
   /** The first of these whose row is in the copy; the rows before it have to come from elsewhere. */
   readonly start: number;
-  /** A copy of the rows as {@link SequenceContext.save} makes it. */
-  readonly rows: Uint8Array;
+  /** A copy of the rows as {@link SequenceContext.save} makes it; the store disposes it. */
+  readonly rows: NativeBytes;
 }
 
 /** Fewer rows are computed as fast as they are copied. */
@@ -56,7 +57,10 @@ export class TurnStore {
 
   /** Takes a copy in, unless it is larger than everything may be, and drops those that it holds too. */
   add(turn: StoredTurn): void {
-    if (bytesOf(turn) > this.limitBytes) return;
+    if (bytesOf(turn) > this.limitBytes) {
+      turn.rows.dispose();
+      return;
+    }
     for (const other of [...(this.#byOrigin.get(turn.originKey) ?? [])]) {
       const isHeld = other.start >= turn.start && commonLength(other.tokens, turn.tokens) === other.tokens.length;
       if (isHeld) this.#drop(other);
@@ -105,6 +109,10 @@ export class TurnStore {
     this.countLost();
   }
 
+  clear(): void {
+    for (const turn of [...this.#turns]) this.#drop(turn);
+  }
+
   dropBehind(cartridgeKey: string): void {
     for (const turn of [...this.#turns]) if (turn.cartridgeKeys.includes(cartridgeKey)) this.#drop(turn);
   }
@@ -112,6 +120,7 @@ export class TurnStore {
   #drop(turn: StoredTurn): void {
     this.#turns.delete(turn);
     this.#bytes -= bytesOf(turn);
+    turn.rows.dispose();
     const ofOrigin = this.#byOrigin.get(turn.originKey);
     ofOrigin?.delete(turn);
     if (ofOrigin?.size === 0) this.#byOrigin.delete(turn.originKey);

@@ -113,12 +113,12 @@ export function bindLlama(library: LibraryHandle) {
     llama_state_seq_get_size: bind<(context: LlamaContext, sequence: number) => number | bigint>(
       'size_t llama_state_seq_get_size(void *ctx, int32_t seq)',
     ),
-    llama_state_seq_get_data: bind<(context: LlamaContext, data: Uint8Array, bytes: number, sequence: number) => number | bigint>(
-      'size_t llama_state_seq_get_data(void *ctx, void *dst, size_t n, int32_t seq)',
-    ),
-    llama_state_seq_set_data: bind<(context: LlamaContext, data: Uint8Array, bytes: number, sequence: number) => number | bigint>(
-      'size_t llama_state_seq_set_data(void *ctx, const void *src, size_t n, int32_t seq)',
-    ),
+    llama_state_seq_get_data: bind<
+      (context: LlamaContext, data: Uint8Array | bigint, bytes: number, sequence: number) => number | bigint
+    >('size_t llama_state_seq_get_data(void *ctx, void *dst, size_t n, int32_t seq)'),
+    llama_state_seq_set_data: bind<
+      (context: LlamaContext, data: Uint8Array | bigint, bytes: number, sequence: number) => number | bigint
+    >('size_t llama_state_seq_set_data(void *ctx, const void *src, size_t n, int32_t seq)'),
   };
 }
 

@@ -1,6 +1,8 @@
 import type { RowRule } from '../../src/inference/decoding/decode-requests.js';
 import type { DecodeOutcome, SequenceContext } from '../../src/inference/sequence-context.js';
 import type { RuledTokens } from '../../src/inference/sequence-work.js';
+import { NativeBytes } from '../../src/native/native-bytes.js';
+import { integersAt } from '../../src/tensor/native-memory.js';
 
 interface Row {
   token: number;
@@ -15,10 +17,23 @@ interface Cell {
   sequences: Set<number>;
 }
 
-/** Of the blob of a test's cartridge: first position, token, count. */
-const CARTRIDGE_BLOB_BYTES = 3;
-/** Begins each row of a saved sequence, so that one is longer than the blob of a cartridge. */
-const SAVED = -1;
+/** Words of a saved row: its token and its position. */
+const SAVED_WORDS = 2;
+
+class HeldCopy extends NativeBytes {
+  readonly #held: Set<NativeBytes>;
+
+  constructor(byteLength: number, held: Set<NativeBytes>) {
+    super(byteLength);
+    this.#held = held;
+    held.add(this);
+  }
+
+  override dispose(): void {
+    this.#held.delete(this);
+    super.dispose();
+  }
+}
 
 /**
  * A cache in TypeScript that is as strict as libllama, or stricter: no overflow, positions without gaps, no call during a
@@ -40,6 +55,8 @@ export class StrictContext implements SequenceContext {
   copiesForOneFailure = Number.POSITIVE_INFINITY;
   /** Of rows out of the cache and back, and how many of these failed. */
   readonly copies = { out: 0, back: 0, failed: 0 };
+  /** Copies that are not disposed. */
+  readonly heldCopies = new Set<NativeBytes>();
   cache: Cell[] = [];
   /** Decodes of chosen tokens that were made, and those that were withdrawn. */
   readonly ahead = { made: 0, withdrawn: 0 };
@@ -159,19 +176,21 @@ export class StrictContext implements SequenceContext {
     throw new Error('there is no memory for a context');
   }
 
-  async save(sequence: number): Promise<Uint8Array> {
+  async save(sequence: number): Promise<NativeBytes> {
     this.#assertUsable();
     this.#require(sequence < this.logitsRows, 'a copy of a sequence that libllama does not label');
     const rows = this.cache.filter((cell) => cell.sequences.has(sequence));
-    const copy = new Uint8Array(Int32Array.from(rows.flatMap(({ token, position }) => [SAVED, token, position])).buffer);
     this.copies.out++;
     await this.#finishCopy();
+    const words = rows.flatMap(({ token, position }) => [token, position]);
+    const copy = new HeldCopy(words.length * Int32Array.BYTES_PER_ELEMENT, this.heldCopies);
+    integersAt(copy.address, words.length).set(words);
     return copy;
   }
 
-  async load(sequence: number, blob: Uint8Array): Promise<void> {
+  async load(sequence: number, blob: Uint8Array | NativeBytes): Promise<void> {
     this.#assertUsable();
-    if (blob.length > CARTRIDGE_BLOB_BYTES) return this.#loadSaved(sequence, new Int32Array(blob.buffer));
+    if (blob instanceof NativeBytes) return this.#loadSaved(sequence, blob);
     const [firstPosition, token, count] = blob as unknown as [number, number, number];
     if (token === 255) throw new Error('the blob was refused');
     for (let row = 0; row < count; row++) {
@@ -184,11 +203,12 @@ export class StrictContext implements SequenceContext {
     this.cache = [];
   }
 
-  async #loadSaved(sequence: number, words: Int32Array): Promise<void> {
+  async #loadSaved(sequence: number, copy: NativeBytes): Promise<void> {
     this.copies.back++;
     await this.#finishCopy();
-    for (let word = 0; word < words.length; word += 3) {
-      this.#store({ token: words[word + 1]!, position: words[word + 2]!, sequences: new Set([sequence]) });
+    const words = integersAt(copy.address, copy.byteLength / Int32Array.BYTES_PER_ELEMENT);
+    for (let word = 0; word < words.length; word += SAVED_WORDS) {
+      this.#store({ token: words[word]!, position: words[word + 1]!, sequences: new Set([sequence]) });
     }
   }
 
