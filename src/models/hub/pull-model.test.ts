@@ -310,6 +310,16 @@ describe('resolveModel and listModels', () => {
     expect(existsSync(await resolveModel('pocket', cacheFolder))).toBe(true);
   });
 
+  it('takes the model in a folder, of several the one that it would take of a repository', async () => {
+    const folder = join(cacheFolder, 'models');
+    await mkdir(folder);
+    await expect(resolveModel(folder, cacheFolder)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+    for (const name of ['a-Q4_0.gguf', 'mmproj-Q8_0.gguf', 'notes.txt']) await writeFile(join(folder, name), other);
+    expect(await resolveModel(folder, cacheFolder)).toBe(join(folder, 'a-Q4_0.gguf'));
+    await writeFile(join(folder, 'a-Q8_0.gguf'), other);
+    expect(await resolveModel(folder, cacheFolder)).toBe(join(folder, 'a-Q8_0.gguf'));
+  });
+
   it('says how to get a model that is missing', async () => {
     await expect(resolveModel('org/model:Q8_0', cacheFolder)).rejects.toMatchObject({
       code: 'FILE_NOT_FOUND',

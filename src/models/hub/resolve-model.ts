@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { readEnvironment } from '../../core/environment.js';
 import { CartridgesError } from '../../core/errors.js';
@@ -18,15 +18,17 @@ export interface LocalModel {
 }
 
 /**
- * The path of a model's GGUF: `pocket` is the one in the package, then a file, then `org/name` or `org/name:file` in the
- * Hugging Face cache. Nothing is downloaded. Throws `FILE_NOT_FOUND` that says how to get it.
+ * The path of a model's GGUF: `pocket` is the one in the package, then a file or a folder with one, then `org/name` or
+ * `org/name:file` in the Hugging Face cache. Of several in a folder it is the one that would be taken of a repository. Nothing is
+ * downloaded. Throws `FILE_NOT_FOUND` that says how to get it, and `INVALID_INPUT` for a folder without any.
  */
 export async function resolveModel(model: string, cacheFolder = readEnvironment().hubCacheFolder): Promise<string> {
   if (model === POCKET_MODEL) return pocketPath();
   const found = await stat(model).catch(() => undefined);
   if (found?.isFile()) return resolve(model);
+  if (found?.isDirectory()) return resolve(model, chooseModelFile(await readdir(model), undefined, model));
   if (found) {
-    throw new CartridgesError('INVALID_INPUT', `the model ${model} is not a file`, { hint: 'name the .gguf file in it' });
+    throw new CartridgesError('INVALID_INPUT', `the model ${model} is not a file`, { hint: 'name a .gguf file' });
   }
   const [repo, file] = splitHubName(model);
   if (!isRepositoryName(repo) || repo.endsWith('.gguf')) {
