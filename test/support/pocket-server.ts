@@ -134,11 +134,15 @@ export class PocketServer {
     return new Map(lines.map((line) => [line.replace(/ \S+$/, '').replace('cartridges_', ''), Number(line.split(' ').at(-1))]));
   }
 
-  /** Waits until the engine has nothing to do; then the cells of the cache are only those that are kept on purpose. */
+  /**
+   * Waits until the engine has nothing to do; then the cells of the cache are only those that are kept on purpose. An answer's own
+   * leave it when the decode behind its last one is over: for that it waits a while, no longer, and whoever counts them sees the rest.
+   */
   async whenIdle(): Promise<Map<string, number>> {
-    for (;;) {
+    for (let idleLooks = 0; ; ) {
       const metrics = await this.metrics();
-      if (metrics.get('requests{state="running"}') === 0 && metrics.get('requests{state="waiting"}') === 0) return metrics;
+      const isIdle = metrics.get('requests{state="running"}') === 0 && metrics.get('requests{state="waiting"}') === 0;
+      if (isIdle && (metrics.get('kv_cells{owner="requests"}') === 0 || ++idleLooks > MAX_IDLE_LOOKS)) return metrics;
       await setTimeout(20);
     }
   }
@@ -155,6 +159,8 @@ export class PocketServer {
   }
 }
 
+/** Of 20 ms each. */
+const MAX_IDLE_LOOKS = 100;
 const ENDED = new Set(['completed', 'failed', 'cancelled', 'expired']);
 const MULTIPART = { 'content-type': 'multipart/form-data; boundary=part' };
 
