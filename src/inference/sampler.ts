@@ -1,9 +1,9 @@
 import type { Sampling } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import { Random, type RandomState } from '../core/random.js';
-import { drawFromAll, drawWeighed, massOf, weigh } from './draw-token.js';
 import { Nucleus } from './nucleus.js';
 import type { TopCandidates } from './top-logprobs.js';
+import { WeighedTokens } from './weighed-tokens.js';
 
 /** Below this the division by the temperature leaves one token: it is taken as greedy. */
 const SMALLEST_TEMPERATURE = 1e-4;
@@ -60,10 +60,10 @@ export class Sampler {
     const random = new Random(this.#random.next());
     const wanted = Math.min(this.candidateCount, logits.length);
     if (candidates.count < wanted) candidates.select(logits, wanted);
-    const weights = weigh(candidates, Math.min(wanted, candidates.count), this.#scale);
-    if (this.#topK > 0) return drawWeighed(candidates, weights.subarray(0, this.#countKept(weights, massOf(weights))), random);
-    const token = drawFromAll(logits, candidates, weights, this.#scale, random);
-    return this.isFiltered ? this.#filter(token, logits, candidates, weights, random) : token;
+    const tokens = new WeighedTokens(logits, candidates, Math.min(wanted, candidates.count), this.#scale);
+    if (this.#topK > 0) return tokens.drawAmongBest(this.#countKept(tokens, tokens.mass), random);
+    const token = tokens.drawFromAll(random);
+    return this.isFiltered ? this.#filter(token, tokens, random) : token;
   }
 
   /** Goes on as if it had chosen a token: one with these random numbers has. */
@@ -75,21 +75,18 @@ export class Sampler {
    * The token that was drawn from all where top-p and min-p keep it, else one that is drawn anew: those that are kept have the
    * probabilities that they have among each other. Most are kept whatever all tokens weigh together, which takes longest to find out.
    */
-  #filter(first: number, logits: Float32Array, candidates: TopCandidates, weights: Float64Array, random: Random): number {
-    const isAmong = (token: number, count: number) => candidates.ids.subarray(0, count).includes(token);
-    if (isAmong(first, this.#countKept(weights, massOf(weights)))) return first;
-    const nucleus = new Nucleus(logits, candidates.logits[0] as number, this.#scale, this.#topP);
-    const kept = this.#countKept(weights, nucleus.total);
-    if (kept < weights.length) {
-      return isAmong(first, kept) ? first : drawWeighed(candidates, weights.subarray(0, kept), random);
-    }
-    for (let token = first; ; token = drawFromAll(logits, candidates, weights, this.#scale, random)) {
-      if (isAmong(token, kept) || (nucleus.weightOf(token) >= this.#minP && nucleus.has(token))) return token;
+  #filter(first: number, tokens: WeighedTokens, random: Random): number {
+    if (tokens.isAmongBest(first, this.#countKept(tokens, tokens.mass))) return first;
+    const nucleus = new Nucleus(tokens, this.#topP);
+    const kept = this.#countKept(tokens, nucleus.total);
+    if (kept < tokens.weights.length) return tokens.isAmongBest(first, kept) ? first : tokens.drawAmongBest(kept, random);
+    for (let token = first; ; token = tokens.drawFromAll(random)) {
+      if (tokens.isAmongBest(token, kept) || (tokens.weightOf(token) >= this.#minP && nucleus.has(token))) return token;
     }
   }
 
   /** How many of the best tokens pass top-p and min-p, if all tokens together weigh `total`. */
-  #countKept(weights: Float64Array, total: number): number {
+  #countKept({ weights }: WeighedTokens, total: number): number {
     let mass = 0;
     for (const [rank, weight] of weights.entries()) {
       if (weight < this.#minP) return rank;

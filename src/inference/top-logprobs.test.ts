@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { logSumExp, sumOfExponentials } from './log-sum-exp.js';
+import { logSumExp, sumAbove, sumOfExponentials } from './log-sum-exp.js';
 import { TopCandidates, toTopLogprobs } from './top-logprobs.js';
 
 const logits = fc.float32Array({ minLength: 1, maxLength: 300, min: -40, max: 40, noNaN: true });
@@ -52,4 +52,5 @@ it('sums the exponentials of scaled values, and shows a value that is no number'
   const expected = values.reduce((sum, value) => sum + Math.exp((value - 3) * 2.5), 0);
   expect(sumOfExponentials(values, 3, 2.5)).toBeCloseTo(expected, 7);
   expect(sumOfExponentials(Float32Array.of(1, Number.NaN), 1)).toBeNaN();
+  expect(sumAbove(0.5, values, 3, 2.5)).toBeCloseTo(1 + Math.exp(-5), 7);
 });
