@@ -35,12 +35,14 @@ describe('many requests in one cache', () => {
   const withoutTimings = ({ timings: _timings, ...rest }: Completion) => rest;
 
   it('gives a request the same numbers alone and beside others', async () => {
+    // What is drawn rarely has a log-prob that rounding moves more.
+    const likely = (seed: number) => requestOf(seed, { sampling: { temperature: 1, topK: 10, seed } });
     const alone: Completion[] = [];
-    for (let seed = 0; seed < 6; seed++) alone.push(await engine.complete(requestOf(seed)));
-    const together = await Promise.all(alone.map((_, seed) => engine.complete(requestOf(seed))));
+    for (let seed = 0; seed < 6; seed++) alone.push(await engine.complete(likely(seed)));
+    const together = await Promise.all(alone.map((_, seed) => engine.complete(likely(seed))));
     together.forEach((completion, seed) => {
       expect(completion.tokens).toEqual(alone[seed]!.tokens);
-      expect(largestDifference(completion.logprobs, alone[seed]!.logprobs)).toBeLessThan(5e-3);
+      expect(largestDifference(completion.logprobs, alone[seed]!.logprobs)).toBeLessThan(1e-3);
     });
   });
 
