@@ -10,7 +10,7 @@ import { quantize } from '../src/native/tensor-types.js';
 import { timePacks } from '../src/pipeline/loop-plan.js';
 import { Backend } from '../src/tensor/backend.js';
 import { CompiledGraph } from '../src/tensor/compiled-graph.js';
-import { PRODUCT_TYPES } from '../src/tensor/device-profile.js';
+import { EXACT_ENOUGH, PRODUCT_TYPES } from '../src/tensor/device-profile.js';
 import { Graph } from '../src/tensor/graph.js';
 import { TensorStore } from '../src/tensor/tensor-store.js';
 import { GraphStep } from '../src/training/graph-step.js';
@@ -30,7 +30,7 @@ const ADAM_STEPS = 3;
 const FIRST_STEP_MS = 300_000;
 const gpu = listDevices(loadEngine()).find(({ kind }) => kind === 'gpu');
 /** Those that training may choose. */
-const WEIGHT_TYPES = { f32: GgmlType.F32, f16: GgmlType.F16, bf16: GgmlType.BF16 };
+const WEIGHT_TYPES = Object.entries(PRODUCT_TYPES).filter(([name]) => EXACT_ENOUGH.includes(name));
 
 if (!gpu) test.skip('a GPU gives the golden numbers (there is no GPU here, or no package of a backend for it)', () => {});
 
@@ -38,7 +38,7 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
   const golden = readGolden(name);
   const { rows } = golden.cartridge;
 
-  describe.each(Object.entries(WEIGHT_TYPES))('training with weights in %s', (_, type) => {
+  describe.each(WEIGHT_TYPES)('training with weights in %s', (_, type) => {
     let backend: Backend;
     let model: FrozenModel;
     let step: GraphStep;

@@ -20,7 +20,7 @@ export type ProductTypeName = keyof typeof PRODUCT_TYPES;
  * of a cartridge then keeps a cosine of 0.96 to 0.998 with the f32 one (Q8_0: pocket, SmolLM2-135M, two golden models) where 0.999
  * is asked for.
  */
-const EXACT_ENOUGH: readonly string[] = ['f32', 'f16', 'bf16'];
+export const EXACT_ENOUGH: readonly string[] = ['f32', 'f16', 'bf16'];
 
 const ROUNDS = 8;
 
