@@ -1,3 +1,6 @@
+/** 2³² over the golden ratio: multiples of it lie far apart. */
+const GOLDEN_RATIO = 0x9e3779b9;
+
 /** The four words of a generator: enough to continue the same sequence later. */
 export type RandomState = [number, number, number, number];
 
@@ -84,6 +87,11 @@ export class Random {
   }
 }
 
+/** The number that a seed has for an index: uniform in (0, 1), and the same whatever else is drawn. */
+export function uniformAt(seed: number, index: number): number {
+  return (mix((mix(seed >>> 0) + Math.imul(index + 1, GOLDEN_RATIO)) >>> 0) + 0.5) / 2 ** 32;
+}
+
 function rotateLeft(word: number, bits: number): number {
   return ((word << bits) | (word >>> (32 - bits))) >>> 0;
 }
@@ -91,12 +99,17 @@ function rotateLeft(word: number, bits: number): number {
 function expandSeed(seed: number): RandomState {
   let state = seed >>> 0;
   const next = () => {
-    state = (state + 0x9e3779b9) >>> 0;
-    let word = state ^ (state >>> 16);
-    word = Math.imul(word, 0x21f0aaad);
-    word ^= word >>> 15;
-    word = Math.imul(word, 0x735a2d97);
-    return (word ^ (word >>> 15)) >>> 0;
+    state = (state + GOLDEN_RATIO) >>> 0;
+    return mix(state);
   };
   return [next(), next(), next(), next()];
+}
+
+/** Spreads each bit of a word over all (the last step of splitmix32). */
+function mix(bits: number): number {
+  let word = bits ^ (bits >>> 16);
+  word = Math.imul(word, 0x21f0aaad);
+  word ^= word >>> 15;
+  word = Math.imul(word, 0x735a2d97);
+  return (word ^ (word >>> 15)) >>> 0;
 }

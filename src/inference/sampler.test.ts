@@ -105,6 +105,24 @@ it.each<[string, Partial<Sampling>]>([
   }
 });
 
+it.each<[string, Partial<Sampling>]>([
+  ['alone', {}],
+  ['with top-k', { topK: 40 }],
+  ['with top-p', { topP: 0.9 }],
+])('draws the same where rounding moves the logits %s', (_, filter) => {
+  const random = new Random(6);
+  const logits = Float32Array.from({ length: 1000 }, () => 3 * random.normal());
+  const rounded = logits.map((logit) => logit + 0.01 * random.normal());
+  const count = 5000;
+  const [before, after] = [logits, rounded].map((values) => draws({ temperature: 1, seed: 3, ...filter }, count, values));
+  const parted = before!.filter((token, draw) => token !== after![draw]).length / count;
+  const [exact, moved] = [logits, rounded].map((values) => exactProbabilities(values, { temperature: 1 }));
+  // No draws of the two part less often than half of the sum; these may do so twice as often.
+  const least = exact!.reduce((sum, probability, token) => sum + Math.abs(probability - moved![token]!), 0) / 2;
+  expect(least).toBeGreaterThan(0.002);
+  expect(parted).toBeLessThan(2 * least + 5 * Math.sqrt(least / count));
+});
+
 it('draws one of those that are numbers', () => {
   const logits = new Float32Array(300).fill(Number.NaN).fill(1, 100, 200);
   for (const filter of [{}, { topP: 0.5 }, { minP: 0.5 }, { topK: 250 }]) {

@@ -2,6 +2,7 @@ import type { Sampling } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import { Random, type RandomState } from '../core/random.js';
 import { Nucleus } from './nucleus.js';
+import { TokenRace } from './token-race.js';
 import type { TopCandidates } from './top-logprobs.js';
 import { WeighedTokens } from './weighed-tokens.js';
 
@@ -57,13 +58,13 @@ export class Sampler {
   /** The next token. `candidates` hold at least the best one, {@link candidateCount} at best; they may be filled anew. */
   choose(logits: Float32Array, candidates: TopCandidates): number {
     if (this.isGreedy) return candidates.ids[0] as number;
-    const random = new Random(this.#random.next());
     const wanted = Math.min(this.candidateCount, logits.length);
     if (candidates.count < wanted) candidates.select(logits, wanted);
     const tokens = new WeighedTokens(logits, candidates, Math.min(wanted, candidates.count), this.#scale);
-    if (this.#topK > 0) return tokens.drawAmongBest(this.#countKept(tokens, tokens.mass), random);
-    const token = tokens.drawFromAll(random);
-    return this.isFiltered ? this.#filter(token, tokens, random) : token;
+    const race = new TokenRace(tokens, this.#random.next());
+    if (this.#topK > 0) return race.firstAmongBest(this.#countKept(tokens, tokens.mass));
+    const first = race.firstOfAll();
+    return this.isFiltered ? this.#filter(first, tokens, race) : first;
   }
 
   /** Goes on as if it had chosen a token: one with these random numbers has. */
@@ -72,17 +73,15 @@ export class Sampler {
   }
 
   /**
-   * The token that was drawn from all where top-p and min-p keep it, else one that is drawn anew: those that are kept have the
-   * probabilities that they have among each other. Most are kept whatever all tokens weigh together, which takes longest to find out.
+   * The first of the tokens that top-p and min-p keep: the first of all where it is one of them. Most are kept whatever all tokens weigh
+   * together, which takes longest to find out.
    */
-  #filter(first: number, tokens: WeighedTokens, random: Random): number {
+  #filter(first: number, tokens: WeighedTokens, race: TokenRace): number {
     if (tokens.isAmongBest(first, this.#countKept(tokens, tokens.mass))) return first;
     const nucleus = new Nucleus(tokens, this.#topP);
     const kept = this.#countKept(tokens, nucleus.total);
-    if (kept < tokens.weights.length) return tokens.isAmongBest(first, kept) ? first : tokens.drawAmongBest(kept, random);
-    for (let token = first; ; token = tokens.drawFromAll(random)) {
-      if (tokens.isAmongBest(token, kept) || (tokens.weightOf(token) >= this.#minP && nucleus.has(token))) return token;
-    }
+    if (kept < tokens.weights.length) return race.firstAmongBest(kept);
+    return race.firstOfAll((token) => tokens.weightOf(token) >= this.#minP && nucleus.has(token));
   }
 
   /** How many of the best tokens pass top-p and min-p, if all tokens together weigh `total`. */

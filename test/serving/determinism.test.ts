@@ -32,15 +32,12 @@ function bodyOf(index: number, temperature: number) {
 const ask = (server: PocketServer, json: object) => server.send({ path: '/v1/chat/completions', json });
 const textOf = ({ json }: Reply): string => json.choices[0].message.content;
 
-/** Temperatures with the share of equal texts below which a prompt or a draw has to depend on what else runs. */
-const LEAST_EQUAL = [
-  [0, 0.7],
-  [0.7, 0.35],
-] as const;
+/** With fewer, a prompt or a draw has to depend on what else runs: rounding, which differs by processor, parts a quarter at most. */
+const LEAST_EQUAL = 0.5;
 
-test.each(LEAST_EQUAL)(
+test.each([0, 0.7])(
   'a request at temperature %d gets the same text alone and in a full batch',
-  async (temperature, least) => {
+  async (temperature) => {
     const bodies = Array.from({ length: REQUESTS }, (_, index) => bodyOf(index, temperature));
     const expected: string[] = [];
     for (const body of bodies) expected.push(textOf(await ask(alone, body)));
@@ -48,7 +45,7 @@ test.each(LEAST_EQUAL)(
     const equal = texts.filter((text, index) => text === expected[index]).length;
     console.log(`temperature ${temperature}: ${equal} of ${REQUESTS} texts are equal alone and in a full batch`);
     expect(new Set(texts).size).toBeGreaterThan(REQUESTS / 4);
-    expect(equal / REQUESTS).toBeGreaterThanOrEqual(least);
+    expect(equal / REQUESTS).toBeGreaterThanOrEqual(LEAST_EQUAL);
   },
   300_000,
 );
