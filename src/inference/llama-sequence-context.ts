@@ -151,9 +151,13 @@ export class LlamaSequenceContext implements SequenceContext {
     log.take();
     const blob = new NativeBytes(Number(llama.llama_state_seq_get_size(context, sequence)));
     const { byteLength } = blob;
-    const written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob.address, byteLength, sequence));
+    let written = 0;
+    try {
+      written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob.address, byteLength, sequence));
+    } finally {
+      if (written !== byteLength) blob.dispose();
+    }
     if (written === byteLength) return blob;
-    blob.dispose();
     throw new CartridgesError('ENGINE_FAILURE', `the engine gave ${written} of ${byteLength} bytes of rows: ${log.take()}`);
   }
 

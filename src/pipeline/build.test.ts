@@ -65,7 +65,7 @@ test('self-study that becomes slow ends with a group, and a continued build take
   expect(plan).toMatchObject({ stoppedAt: counts.attempted });
   expect(complete).toBe(false);
   expect(counts.attempted % 8).toBe(0);
-  expect(counts.attempted).toBeLessThan(plan.conversations / 2);
+  expect(counts.attempted).toBeLessThan(plan.conversations);
 
   vi.mocked(synthesizeDataset).mockClear();
   await expect(buildCartridge(build)).rejects.toThrow('enough');
