@@ -123,12 +123,17 @@ it.each<[string, Partial<Sampling>]>([
   expect(parted).toBeLessThan(2 * least + 5 * Math.sqrt(least / count));
 });
 
-it('draws one of those that are numbers', () => {
-  const logits = new Float32Array(300).fill(Number.NaN).fill(1, 100, 200);
+it.each([
+  ['are numbers', Number.NaN],
+  ['are not ruled out', Number.NEGATIVE_INFINITY],
+])('draws one of those that %s', (_, other) => {
+  const many = new Float32Array(300).fill(other).fill(1, 100, 200);
+  const few = new Float32Array(300).fill(other).fill(1, 100, 110);
   for (const filter of [{}, { topP: 0.5 }, { minP: 0.5 }, { topK: 250 }]) {
-    for (const token of draws({ temperature: 1, seed: 4, ...filter }, 50, logits)) {
-      expect(token).toBeGreaterThanOrEqual(100);
-      expect(token).toBeLessThan(200);
+    for (const logits of [many, few]) {
+      const tokens = draws({ temperature: 1, seed: 4, ...filter }, 50, logits);
+      expect(tokens.every((token) => logits[token] === 1)).toBe(true);
+      expect(new Set(tokens).size).toBeGreaterThan(4);
     }
   }
 });

@@ -39,7 +39,7 @@ export class TokenRace {
     const random = new Random(this.#seed);
     const worst = tokens.weights[count - 1] as number;
     for (let time = 0; ; ) {
-      time -= Math.log(1 - random.uniform()) / length;
+      time += exponential(1 - random.uniform()) / length;
       if (!(time < firstTime * worst)) return first;
       const token = random.integer(length);
       const arrival = time / tokens.weightOf(token);
@@ -54,7 +54,7 @@ export class TokenRace {
   }
 }
 
-/** An exponential number of rate 1 from a uniform one. */
+/** An exponential number of rate 1 from a uniform one above 0. */
 function exponential(uniform: number): number {
   return -Math.log(uniform);
 }
