@@ -8,5 +8,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // A machine may be slow, or busy for a while.
+    expect: { poll: { timeout: 10_000 } },
   },
 });

@@ -270,7 +270,7 @@ test('a HEAD is over with its head', async () => {
   vi.spyOn(lifetimes, 'begin').mockReturnValue({ signal: new AbortController().signal, end: ends });
   const head = await createTestApp({ lifetimes }).request('/docs', { method: 'HEAD' });
   expect([head.status, await head.text()]).toEqual([200, '']);
-  await vi.waitFor(() => expect(log).toMatchObject([{ method: 'HEAD', path: '/docs', status: 200 }]));
+  await expect.poll(() => log).toMatchObject([{ method: 'HEAD', path: '/docs', status: 200 }]);
   expect(ends).toHaveBeenCalledOnce();
 });
 

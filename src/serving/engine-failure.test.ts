@@ -45,9 +45,9 @@ it('fails what is in flight with a clear error, goes on with what waits, and lea
   await once(stream, 'data');
   const rest = text(stream);
   const whole = server.send(question(LONG));
-  await vi.waitFor(async () => expect(await running('running')).toBe(2));
+  await expect.poll(() => running('running')).toBe(2);
   const waiting = server.send(question());
-  await vi.waitFor(async () => expect(await running('waiting')).toBe(1));
+  await expect.poll(() => running('waiting')).toBe(1);
   failNextDecode();
 
   const error = {

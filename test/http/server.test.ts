@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { writeCartridge } from '../../src/cartridge/cartridge-file.js';
 import { ModelSession } from '../../src/pipeline/model-session.js';
@@ -66,17 +65,12 @@ async function readMetrics(): Promise<Map<string, number>> {
   return new Map(samples.map((line) => [line.replace(/ \S+$/, '').replace('cartridges_', ''), Number(line.split(' ').at(-1))]));
 }
 
+const requests = async (state: string) => (await readMetrics()).get(`requests{state="${state}"}`);
+
 /** The same, when the rows of the last answer have left the cache: its last decode may be under way when it is sent. */
 async function readMetricsWhenIdle(): Promise<Map<string, number>> {
-  await until(async () => (await readMetrics()).get('kv_cells{owner="requests"}') === 0);
+  await expect.poll(async () => (await readMetrics()).get('kv_cells{owner="requests"}')).toBe(0);
   return readMetrics();
-}
-
-async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
-  for (let tries = 0; !(await condition()); tries++) {
-    if (tries === 200) throw new Error('what was waited for did not happen');
-    await setTimeout(25);
-  }
 }
 
 /** Sends bytes as they are and returns all that comes back. */
@@ -129,7 +123,7 @@ test('a client that goes away frees its cells at once, and is logged', async () 
   const abort = new AbortController();
   const response = await chat(LONG, abort.signal);
   await response.body!.getReader().read();
-  expect((await readMetrics()).get('requests{state="running"}')).toBe(1);
+  expect(await requests('running')).toBe(1);
   abort.abort();
   const metrics = await readMetricsWhenIdle();
   expect(metrics.get('requests{state="running"}')).toBe(0);
@@ -141,7 +135,7 @@ test('a client that does not wait for a whole answer frees its cells too', async
   await start();
   const abort = new AbortController();
   const answer = chat({ ...LONG, stream: false }, abort.signal);
-  await until(async () => (await readMetrics()).get('requests{state="running"}') === 1);
+  await expect.poll(() => requests('running')).toBe(1);
   abort.abort();
   await expect(answer).rejects.toThrow();
   expect((await readMetricsWhenIdle()).get('requests{state="running"}')).toBe(0);
@@ -177,14 +171,14 @@ test('a full queue refuses with the time to come back', async () => {
   const abort = new AbortController();
   const [first, second] = [chat(LONG, abort.signal), chat(LONG, abort.signal)];
   await first;
-  await until(async () => (await readMetrics()).get('requests{state="waiting"}') === 1);
+  await expect.poll(() => requests('waiting')).toBe(1);
   const refused = await chat({ max_tokens: 1 });
   expect(refused.status).toBe(429);
   expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
   expect(await refused.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'overloaded' } });
   abort.abort();
   await second.catch(() => undefined);
-  await until(async () => (await readMetrics()).get('requests{state="running"}') === 0);
+  await expect.poll(() => requests('running')).toBe(0);
   expect((await chat({ max_tokens: 1 })).status).toBe(200);
 });
 

@@ -244,9 +244,9 @@ describe('two pulls of one file', () => {
   it('download it once: the second waits for the first and takes what it brought', async () => {
     const finish = holdFirstDownload();
     const first = pull();
-    await vi.waitFor(() => expect(events.some(halfOf)).toBe(true));
+    await expect.poll(() => events.some(halfOf)).toBe(true);
     const second = pull();
-    await vi.waitFor(() => expect(events.some(isWaiting) || storageRequests().length > 1).toBe(true));
+    await expect.poll(() => events.some(isWaiting) || storageRequests().length > 1).toBe(true);
     finish();
     for (const { path } of await Promise.all([first, second])) expect(model.equals(await readFile(path))).toBe(true);
     expect(storageRequests()).toHaveLength(1);
@@ -258,9 +258,9 @@ describe('two pulls of one file', () => {
     const finish = holdFirstDownload();
     const controller = new AbortController();
     const first = pull({ signal: controller.signal });
-    await vi.waitFor(() => expect(events.some(halfOf)).toBe(true));
+    await expect.poll(() => events.some(halfOf)).toBe(true);
     const second = pull();
-    await vi.waitFor(() => expect(events.some(isWaiting)).toBe(true));
+    await expect.poll(() => events.some(isWaiting)).toBe(true);
     controller.abort();
     await expect(first).rejects.toMatchObject({ code: 'CANCELLED' });
     expect(model.equals(await readFile((await second).path))).toBe(true);

@@ -34,7 +34,7 @@ it('reads no more once its request is over, and fails a reader without a connect
   const next = reader.read();
   request.abort(new Error('too late'));
   await expect(next).rejects.toThrow('too late');
-  await vi.waitFor(() => expect(file.fd).toBe(CLOSED));
+  await expect.poll(() => file.fd).toBe(CLOSED);
 });
 
 it('closes the file of a reader who takes nothing, and its connection', async () => {
@@ -43,7 +43,7 @@ it('closes the file of a reader who takes nothing, and its connection', async ()
   const reader = contentStream(file, { signal: request.signal, dropConnection }).getReader();
   await reader.read();
   request.abort();
-  await vi.waitFor(() => expect(file.fd).toBe(CLOSED));
+  await expect.poll(() => file.fd).toBe(CLOSED);
   expect(dropConnection).toHaveBeenCalledOnce();
   await reader.cancel();
 });
@@ -51,7 +51,7 @@ it('closes the file of a reader who takes nothing, and its connection', async ()
 it('does not begin for a request that is over', async () => {
   const stream = contentStream(file, { signal: AbortSignal.abort(new Error('gone')), dropConnection: undefined });
   await expect(stream.getReader().read()).rejects.toThrow('gone');
-  await vi.waitFor(() => expect(file.fd).toBe(CLOSED));
+  await expect.poll(() => file.fd).toBe(CLOSED);
 });
 
 it('is closed by a reader who leaves', async () => {

@@ -54,7 +54,7 @@ it('never begins those whose connection has ended, and says so to the one that r
   send(socket, '/a', '/b');
   await new Promise((resolve) => socket.once('data', resolve));
   socket.destroy();
-  await vi.waitFor(() => expect(closed).toHaveBeenCalledOnce());
+  await expect.poll(() => closed).toHaveBeenCalledOnce();
   await new Promise(setImmediate);
   expect(begun).toEqual(['/a']);
 });

@@ -58,9 +58,9 @@ it.each([
   });
   const socket = connect(Number(new URL(http.url).port), '127.0.0.1');
   socket.write(`POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: ${type}\r\nContent-Length: 1000\r\n\r\n{"model":`);
-  await vi.waitFor(() => expect(underWay).toBe(1));
+  await expect.poll(() => underWay).toBe(1);
   socket.destroy();
-  await vi.waitFor(() => expect(log).toMatchObject([{ method: 'POST', route: path, status: 499, error: undefined }]));
+  await expect.poll(() => log).toMatchObject([{ method: 'POST', route: path, status: 499, error: undefined }]);
   expect(underWay).toBe(0);
   await http.close(1, () => {});
 });
