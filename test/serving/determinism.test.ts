@@ -32,8 +32,8 @@ function bodyOf(index: number, temperature: number) {
 const ask = (server: PocketServer, json: object) => server.send({ path: '/v1/chat/completions', json });
 const textOf = ({ json }: Reply): string => json.choices[0].message.content;
 
-/** With fewer, a prompt or a draw has to depend on what else runs: rounding, which differs by processor, parts a quarter at most. */
-const LEAST_EQUAL = 0.5;
+/** With a smaller share of equal texts a prompt or a draw has to depend on what else runs. */
+const LEAST_EQUAL = 0.7;
 
 test.each([0, 0.7])(
   'a request at temperature %d gets the same text alone and in a full batch',
