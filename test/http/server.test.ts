@@ -10,6 +10,7 @@ import type { SettingsInput } from '../../src/pipeline/settings.js';
 import { addKey } from '../../src/serving/auth/key-file.js';
 import type { RequestLogEntry } from '../../src/serving/http/track-request.js';
 import { type RunningServer, startServer } from '../../src/serving/server.js';
+import { parseSamples, samplesWhenIdle } from '../support/server-metrics.js';
 import { textCartridge } from '../support/text-cartridge.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'cartridges-server-'));
@@ -58,20 +59,8 @@ function chat(more: object, signal?: AbortSignal): Promise<Response> {
   });
 }
 
-/** Every sample of `/metrics` by its name with its labels. */
-async function readMetrics(): Promise<Map<string, number>> {
-  const text = await (await fetch(`${server.url}/metrics`)).text();
-  const samples = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
-  return new Map(samples.map((line) => [line.replace(/ \S+$/, '').replace('cartridges_', ''), Number(line.split(' ').at(-1))]));
-}
-
+const readMetrics = async () => parseSamples(await (await fetch(`${server.url}/metrics`)).text());
 const requests = async (state: string) => (await readMetrics()).get(`requests{state="${state}"}`);
-
-/** The same, when the rows of the last answer have left the cache: its last decode may be under way when it is sent. */
-async function readMetricsWhenIdle(): Promise<Map<string, number>> {
-  await expect.poll(async () => (await readMetrics()).get('kv_cells{owner="requests"}')).toBe(0);
-  return readMetrics();
-}
 
 /** Sends bytes as they are and returns all that comes back. */
 function sendRaw(text: string): Promise<string> {
@@ -93,7 +82,7 @@ test('answers with and without a cartridge, and its figures add up', async () =>
   expect(behind.choices[0]!.message.content).not.toBe(alone.choices[0]!.message.content);
   expect(behind.usage.cartridge_tokens).toBe(rows);
 
-  const metrics = await readMetricsWhenIdle();
+  const metrics = await samplesWhenIdle(readMetrics);
   const owners = ['requests', 'cartridges', 'cached_turns', 'free'].map((owner) => metrics.get(`kv_cells{owner="${owner}"}`)!);
   expect(owners.reduce((sum, cells) => sum + cells)).toBe(server.plan.contextTokens);
   expect(owners.slice(0, 2)).toEqual([0, rows]);
@@ -125,8 +114,8 @@ test('a client that goes away frees its cells at once, and is logged', async () 
   await response.body!.getReader().read();
   expect(await requests('running')).toBe(1);
   abort.abort();
-  const metrics = await readMetricsWhenIdle();
-  expect(metrics.get('requests{state="running"}')).toBe(0);
+  const metrics = await samplesWhenIdle(readMetrics);
+  expect(metrics.get('kv_cells{owner="requests"}')).toBe(0);
   expect(metrics.get('answers_total{outcome="cancelled"}')).toBe(1);
   expect(log.find(({ path }) => path === '/v1/chat/completions')).toMatchObject({ scope: 'local', status: 499 });
 });
@@ -138,7 +127,7 @@ test('a client that does not wait for a whole answer frees its cells too', async
   await expect.poll(() => requests('running')).toBe(1);
   abort.abort();
   await expect(answer).rejects.toThrow();
-  expect((await readMetricsWhenIdle()).get('requests{state="running"}')).toBe(0);
+  expect((await samplesWhenIdle(readMetrics)).get('kv_cells{owner="requests"}')).toBe(0);
 });
 
 test('a key sees and uses its own cartridges, and no difference between a foreign one and none', async () => {

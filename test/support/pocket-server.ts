@@ -11,6 +11,7 @@ import type { SettingsInput } from '../../src/pipeline/settings.js';
 import type { KeyGrant } from '../../src/serving/auth/api-key.js';
 import { addKey, revokeKey } from '../../src/serving/auth/key-file.js';
 import { type RunningServer, startServer } from '../../src/serving/server.js';
+import { parseSamples, type Samples, samplesWhenIdle } from './server-metrics.js';
 import { textCartridge } from './text-cartridge.js';
 
 export interface PocketServerOptions {
@@ -127,24 +128,13 @@ export class PocketServer {
     }
   }
 
-  /** Every sample of `/metrics` by its name with its labels. */
-  async metrics(): Promise<Map<string, number>> {
-    const { text: samples } = await this.send({ path: '/metrics' });
-    const lines = samples.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
-    return new Map(lines.map((line) => [line.replace(/ \S+$/, '').replace('cartridges_', ''), Number(line.split(' ').at(-1))]));
+  async metrics(): Promise<Samples> {
+    return parseSamples((await this.send({ path: '/metrics' })).text);
   }
 
-  /**
-   * Waits until the engine has nothing to do; then the cells of the cache are only those that are kept on purpose. An answer's own
-   * leave it when the decode behind its last one is over: for that it waits a while, no longer, and whoever counts them sees the rest.
-   */
-  async whenIdle(): Promise<Map<string, number>> {
-    for (let idleLooks = 0; ; ) {
-      const metrics = await this.metrics();
-      const isIdle = metrics.get('requests{state="running"}') === 0 && metrics.get('requests{state="waiting"}') === 0;
-      if (isIdle && (metrics.get('kv_cells{owner="requests"}') === 0 || ++idleLooks > MAX_IDLE_LOOKS)) return metrics;
-      await setTimeout(20);
-    }
+  /** Its metrics, when it has nothing to do. */
+  whenIdle(): Promise<Samples> {
+    return samplesWhenIdle(() => this.metrics());
   }
 
   /** Closes the connections that this client has kept open. */
@@ -159,8 +149,6 @@ export class PocketServer {
   }
 }
 
-/** Of 20 ms each. */
-const MAX_IDLE_LOOKS = 100;
 const ENDED = new Set(['completed', 'failed', 'cancelled', 'expired']);
 const MULTIPART = { 'content-type': 'multipart/form-data; boundary=part' };
 
