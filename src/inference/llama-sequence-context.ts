@@ -151,14 +151,14 @@ export class LlamaSequenceContext implements SequenceContext {
     log.take();
     const blob = new NativeBytes(Number(llama.llama_state_seq_get_size(context, sequence)));
     const { byteLength } = blob;
-    let written = 0;
     try {
-      written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob.address, byteLength, sequence));
-    } finally {
-      if (written !== byteLength) blob.dispose();
+      const written = Number(await callAsync(llama.llama_state_seq_get_data, context, blob.address, byteLength, sequence));
+      if (written === byteLength) return blob;
+      throw new CartridgesError('ENGINE_FAILURE', `the engine gave ${written} of ${byteLength} bytes of rows: ${log.take()}`);
+    } catch (error) {
+      blob.dispose();
+      throw error;
     }
-    if (written === byteLength) return blob;
-    throw new CartridgesError('ENGINE_FAILURE', `the engine gave ${written} of ${byteLength} bytes of rows: ${log.take()}`);
   }
 
   clear(): void {
