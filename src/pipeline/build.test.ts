@@ -48,7 +48,14 @@ test('self-study that becomes slow ends with a group, and a continued build take
   writeFileSync(join(folder, 'harbour.txt'), text);
   const harbour = await loadCorpus(join(folder, 'harbour.txt'), session.tokenizer);
   // Short, so that a slow machine plans many too, and what slows the build down is most of its time.
-  const short = { chunkMinTokens: 16, chunkMaxTokens: 32, questionMaxTokens: 12, answerMaxTokens: 6, keepTruncated: true, minTokenProbability: 0 };
+  const short = {
+    chunkMinTokens: 16,
+    chunkMaxTokens: 32,
+    questionMaxTokens: 12,
+    answerMaxTokens: 6,
+    keepTruncated: true,
+    minTokenProbability: 0,
+  };
   const synthesis = { conversations: 5000, concurrency: 8, ...short };
   const slow = resolveSettings({ outputFolder: join(folder, 'slow'), minutes: 0.2, synthesis });
   vi.mocked(measureTraining).mockResolvedValue(2e-5);
