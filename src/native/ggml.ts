@@ -70,6 +70,8 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_sub: binary('ggml_sub'),
     ggml_mul: binary('ggml_mul'),
     ggml_log: unary('ggml_log'),
+    ggml_exp: unary('ggml_exp'),
+    ggml_sum_rows: unary('ggml_sum_rows'),
     ggml_argmax: unary('ggml_argmax'),
     ggml_rms_norm: base<(ctx: Context, a: T, epsilon: number) => T>('void *ggml_rms_norm(void *ctx, void *a, float eps)'),
     ggml_rms_norm_back: base<(ctx: Context, gradient: T, a: T, epsilon: number) => T>(

@@ -17,7 +17,13 @@ import { created, requireSuccess } from './status.js';
 const STRUCT_BYTES = { memory: 696, matmul: 2_800, softmax: 2_800, eltwise: 1_416, binary: 2_096 } as const;
 
 /** `dnnl_eltwise_…` in 2.x */
-const ELEMENT_ALGORITHMS: Readonly<Record<ElementOperation, number>> = { linear: 0x7f, sqrt: 0x6f, power: 0x20, logistic: 0xaf };
+const ELEMENT_ALGORITHMS: Readonly<Record<ElementOperation, number>> = {
+  linear: 0x7f,
+  sqrt: 0x6f,
+  power: 0x20,
+  logistic: 0xaf,
+  exp: 0xbf,
+};
 
 type Descriptor = DnnlMemoryDescriptor;
 
@@ -50,10 +56,10 @@ export function descriptors2(library: LibraryHandle): DescriptorApi {
         c.dnnl_softmax_v2_forward_desc_init(struct, FORWARD_INFERENCE, Algorithm.SOFTMAX_ACCURATE, x, y, axis);
       return primitive(engine, operation('softmax', initialize));
     },
-    logistic: (engine, x) => {
+    element: (engine, kind, x) => {
       const { FORWARD_INFERENCE } = Propagation;
       const initialize = (struct: Uint8Array) =>
-        c.dnnl_eltwise_forward_desc_init(struct, FORWARD_INFERENCE, ELEMENT_ALGORITHMS.logistic, x, 0, 0);
+        c.dnnl_eltwise_forward_desc_init(struct, FORWARD_INFERENCE, ELEMENT_ALGORITHMS[kind], x, 0, 0);
       return primitive(engine, operation('eltwise', initialize));
     },
     binary: (engine, kind, a, b, target, attributes) =>

@@ -17,7 +17,13 @@ type Out = [unknown];
 type Descriptor = DnnlMemoryDescriptor;
 
 /** `dnnl_eltwise_…` in 3.x */
-const ELEMENT_ALGORITHMS: Readonly<Record<ElementOperation, number>> = { linear: 0x26, sqrt: 0x25, power: 0x30, logistic: 0x29 };
+const ELEMENT_ALGORITHMS: Readonly<Record<ElementOperation, number>> = {
+  linear: 0x26,
+  sqrt: 0x25,
+  power: 0x30,
+  logistic: 0x29,
+  exp: 0x2a,
+};
 
 /** Descriptors in oneDNN 3.x: opaque handles, made in one call. */
 export function descriptors3(library: LibraryHandle): DescriptorApi {
@@ -45,13 +51,13 @@ export function descriptors3(library: LibraryHandle): DescriptorApi {
         axis,
         null,
       ),
-    logistic: (engine, x) =>
+    element: (engine, operation, x) =>
       created(
         'dnnl_eltwise_forward_primitive_desc_create',
         c.dnnl_eltwise_forward_primitive_desc_create,
         engine,
         Propagation.FORWARD_INFERENCE,
-        ELEMENT_ALGORITHMS.logistic,
+        ELEMENT_ALGORITHMS[operation],
         x,
         x,
         0,

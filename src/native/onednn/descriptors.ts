@@ -22,8 +22,8 @@ export const BinaryAlgorithm = { add: 0x1fff0, multiply: 0x1fff1, subtract: 0x1f
 export const Argument = { SRC: 1, SRC_1: 2, DST: 17, WEIGHTS: 33 } as const;
 
 export type BinaryOperation = keyof typeof BinaryAlgorithm;
-/** α·x + β, √x, x to the power of β times α, and 1 / (1 + e⁻ˣ). */
-export type ElementOperation = 'linear' | 'sqrt' | 'power' | 'logistic';
+/** α·x + β, √x, x to the power of β times α, 1 / (1 + e⁻ˣ), and eˣ. */
+export type ElementOperation = 'linear' | 'sqrt' | 'power' | 'logistic' | 'exp';
 
 /**
  * Where the APIs of 2.x and 3.x differ: how the descriptor of a primitive is made. Elsewhere names, signatures and numbers
@@ -42,7 +42,8 @@ export interface DescriptorApi {
     attributes: DnnlAttributes | null,
   ): DnnlPrimitiveDescriptor;
   softmax(engine: DnnlEngine, x: DnnlMemoryDescriptor, y: DnnlMemoryDescriptor, axis: number): DnnlPrimitiveDescriptor;
-  logistic(engine: DnnlEngine, x: DnnlMemoryDescriptor): DnnlPrimitiveDescriptor;
+  /** An operation without parameters. */
+  element(engine: DnnlEngine, operation: ElementOperation, x: DnnlMemoryDescriptor): DnnlPrimitiveDescriptor;
   binary(
     engine: DnnlEngine,
     operation: BinaryOperation,

@@ -12,6 +12,7 @@ import {
   type DnnlPrimitive,
   type DnnlPrimitiveDescriptor,
   type DnnlStream,
+  type ElementOperation,
 } from './descriptors.js';
 import type { OneDnnLibrary } from './library.js';
 import { created, requireSuccess } from './status.js';
@@ -118,9 +119,10 @@ export class OneDnn {
     return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [x, y]);
   }
 
-  /** Runs with the addresses of x and y = 1 / (1 + e⁻ˣ). */
-  logistic(x: DnnlMemoryDescriptor): OneDnnKernel {
-    return this.#kernel(this.#library.descriptors.logistic(this.#engine, x), [Argument.SRC, Argument.DST], [x, x]);
+  /** Runs with the addresses of x and of the result, which may be the same. */
+  element(operation: ElementOperation, x: DnnlMemoryDescriptor): OneDnnKernel {
+    const descriptor = this.#library.descriptors.element(this.#engine, operation, x);
+    return this.#kernel(descriptor, [Argument.SRC, Argument.DST], [x, x]);
   }
 
   dispose(): void {

@@ -39,6 +39,18 @@ export function addNormBackward(g: PointedGraphBuilder, { rows, columns, epsilon
   } else g.result(4, ofX);
 }
 
+/** Slots: a, b in the operand type, Σ a ∘ b of each row, scratch. */
+export function addRowDots(g: PointedGraphBuilder, rows: number, columns: number, operandType: number): void {
+  const { ggml, context } = g;
+  const matrix = [columns, rows];
+  const scratch = { slot: 3, block: 0 };
+  const operands = g.input(1, matrix, { type: operandType });
+  const toF32 = () => toScratch(g, scratch, matrix, ggml.ggml_cpy(context, operands, g.input(scratch.slot, matrix)));
+  const b = operandType === GgmlType.F32 ? operands : toF32();
+  const products = toScratch(g, scratch, matrix, ggml.ggml_mul(context, g.input(0, matrix), b));
+  g.result(2, ggml.ggml_sum_rows(context, products));
+}
+
 /** A place in the scratch memory, counted in blocks of the result's size. */
 interface Scratch {
   slot: number;

@@ -1,16 +1,17 @@
 import { GgmlType } from '../../native/ggml.js';
 import type { GgmlTensor } from '../../native/handles.js';
 import type { Placement, PointedGraphBuilder } from '../pointed-graph.js';
-import { type Layout, OPERAND_BYTES, type OperandType } from './products.js';
+import { dense, type Layout, OPERAND_BYTES, type OperandType } from './products.js';
 
 /** How ggml calls the types of operands. */
 export const GGML_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
 const ALIGNMENT = 64;
 
-/** The slots of a product: both factors and the result; then comes the scratch memory between its operations. */
+/** The slots of a product: both factors and the result; then come further operands, and the scratch memory between its operations. */
 export const [A, B] = [0, 1] as const;
 const C = 2;
-const SCRATCH = 3;
+const [OFFSETS, FACTORS] = [3, 4] as const;
+const SCRATCH = 5;
 
 /**
  * Adds c = a · b, or c += a · b, to a graph. ggml multiplies rows by rows, so a factor whose inner dimension is not the
@@ -21,6 +22,26 @@ export function addMatmul(builder: PointedGraphBuilder, a: Layout, b: Layout, c:
   const left = product.withInnerFirst(A, a);
   const right = product.withInnerFirst(B, swapLastTwo(b));
   product.store(builder.ggml.ggml_mul_mat(builder.context, right, left), c, accumulate);
+  return product.scratchBytes;
+}
+
+/** Adds c = a · b − offsets, or (a · b − offsets) ∘ factors, to a graph. Returns the bytes of scratch memory that it needs. */
+export function addOffsetMatmul(builder: PointedGraphBuilder, a: Layout, b: Layout, c: Layout, scales: boolean): number {
+  const { ggml, context } = builder;
+  const [rows, columns] = c.dimensions as [number, number];
+  const product = new ScratchProduct(builder);
+  const left = product.withInnerFirst(A, a);
+  const right = product.withInnerFirst(B, swapLastTwo(b));
+  const isF32 = (c.type ?? 'f32') === 'f32';
+  const between = isF32 ? { slot: C, offset: 0 } : product.take(dense(c.dimensions));
+  const inPlace = (node: GgmlTensor) => builder.result(between.slot, node, { offset: between.offset });
+  const multiplied = inPlace(ggml.ggml_mul_mat(context, right, left));
+  let values = inPlace(ggml.ggml_sub(context, multiplied, builder.input(OFFSETS, [columns])));
+  if (scales) values = inPlace(ggml.ggml_mul(context, values, builder.input(FACTORS, [columns, rows])));
+  if (!isF32) {
+    const { dimensions, placement } = placed(c);
+    builder.result(C, ggml.ggml_cpy(context, values, builder.input(C, dimensions, placement)), placement);
+  }
   return product.scratchBytes;
 }
 
@@ -67,11 +88,17 @@ export class ScratchProduct {
     else this.#builder.result(C, ggml.ggml_cpy(context, stored, target), placement);
   }
 
-  #toScratch(node: GgmlTensor, { dimensions, type = 'f32' }: Layout): GgmlTensor {
+  /** A place in the scratch memory for values of this layout. */
+  take({ dimensions, type = 'f32' }: Layout): { slot: number; offset: number } {
     const offset = this.scratchBytes;
     const bytes = dimensions.reduce((product, extent) => product * extent, OPERAND_BYTES[type]);
     this.scratchBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-    return this.#builder.result(SCRATCH, node, { offset });
+    return { slot: SCRATCH, offset };
+  }
+
+  #toScratch(node: GgmlTensor, layout: Layout): GgmlTensor {
+    const { slot, offset } = this.take(layout);
+    return this.#builder.result(slot, node, { offset });
   }
 }
 

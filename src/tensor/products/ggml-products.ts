@@ -1,8 +1,8 @@
 import { CartridgesError } from '../../core/errors.js';
 import type { GgmlThread } from '../ggml-thread.js';
 import { PointedGraph, type PointedGraphBuilder } from '../pointed-graph.js';
-import { addGatedBackward, addNorm, addNormBackward } from './ggml-elements.js';
-import { A, addMatmul, B, GGML_TYPES, placed, ScratchProduct } from './ggml-matmul.js';
+import { addGatedBackward, addNorm, addNormBackward, addRowDots } from './ggml-elements.js';
+import { A, addMatmul, addOffsetMatmul, B, GGML_TYPES, placed, ScratchProduct } from './ggml-matmul.js';
 import {
   dense,
   type FrozenShape,
@@ -53,6 +53,10 @@ export class GgmlProducts implements Products {
     return this.#kernelWithScratch(c, (builder) => addMatmul(builder, a, b, c, accumulate));
   }
 
+  offsetMatmul(a: Layout, b: Layout, c: Layout, scales = false): Kernel {
+    return this.#kernelWithScratch(c, (builder) => addOffsetMatmul(builder, a, b, c, scales));
+  }
+
   copy(source: Layout, target: Layout): Kernel {
     return this.#kernel(source, (builder) => {
       const [from, to] = [placed(source), placed(target)];
@@ -67,6 +71,16 @@ export class GgmlProducts implements Products {
       const x = builder.input(A, [columns, rows]);
       builder.result(B, builder.ggml.ggml_soft_max_ext(builder.context, x, null, 1, 0));
     });
+  }
+
+  exp(count: number): Kernel {
+    return this.#kernel(dense([count]), (builder) => {
+      builder.result(B, builder.ggml.ggml_exp(builder.context, builder.input(A, [count])));
+    });
+  }
+
+  rowDots(rows: number, columns: number): Kernel {
+    return this.#kernel(dense([rows, columns]), (builder) => addRowDots(builder, rows, columns, GGML_TYPES[this.operandType]));
   }
 
   gatedBackward(count: number): Kernel {
@@ -117,7 +131,7 @@ export class GgmlProducts implements Products {
     this.#graphs.push(graph);
     if (scratchBytes === 0) return (...addresses) => graph.run(...addresses);
     this.#scratch.reserve(scratchBytes);
-    return (a, b, c) => graph.run(a!, b!, c!, this.#scratch.address);
+    return (a, b, c, offsets = 0n, factors = 0n) => graph.run(a!, b!, c!, offsets, factors, this.#scratch.address);
   }
 }
 

@@ -10,7 +10,7 @@ import { dense, type Kernel, OPERAND_BYTES, type OperandType } from './products.
 export function oneDnnGatedBackward(kernels: OneDnnKernels, operandType: OperandType, count: number): Kernel {
   const values = dense([count]);
   const multiply = kernels.binary('multiply', values, values, values);
-  const logistic = kernels.logistic(values);
+  const logistic = kernels.element('logistic', values);
   const finish = kernels.binary('subtract', values, values, values, [
     { kind: 'add', operand: values },
     { kind: 'multiply', operand: values },

@@ -45,9 +45,9 @@ export class OneDnnKernels {
     return this.#kernel('softmax', layout, () => this.#oneDnn.softmax(this.#describe(layout), this.#describe(layout), axis));
   }
 
-  /** Addresses: x, 1 / (1 + e⁻ˣ). */
-  logistic(layout: Layout): Kernel {
-    return this.#kernel('logistic', layout, () => this.#oneDnn.logistic(this.#describe(layout)));
+  /** Addresses: x, and the result: 1 / (1 + e⁻ˣ) or eˣ. */
+  element(operation: 'logistic' | 'exp', layout: Layout): Kernel {
+    return this.#kernel(operation, layout, () => this.#oneDnn.element(operation, this.#describe(layout)));
   }
 
   /** The address of `count` ones, which stay as long as these kernels are there. */

@@ -56,6 +56,17 @@ export function oneDnnNormBackward(kernels: OneDnnKernels, { rows, columns }: No
   };
 }
 
+/** Σ a ∘ b over each row. */
+export function oneDnnRowDots(kernels: OneDnnKernels, operandType: OperandType, rows: number, columns: number): Kernel {
+  const matrix = dense([rows, columns]);
+  const multiply = kernels.binary('multiply', matrix, dense([rows, columns], operandType), matrix);
+  const sum = sumOfRows(kernels, rows, columns, []);
+  return (...[a, b, sums, scratch]) => {
+    multiply(a!, b!, scratch!);
+    sum(scratch!, sums!);
+  };
+}
+
 /** The sum of each row, as a product with ones: oneDNN's reductions take longer. Addresses: values, sums. */
 function sumOfRows(kernels: OneDnnKernels, rows: number, columns: number, after: readonly Afterwards[]): Kernel {
   const product = kernels.matmul(dense([rows, columns]), dense([columns, 1]), dense([rows, 1]), after);

@@ -3,7 +3,7 @@ import { GgmlType } from '../../native/ggml.js';
 import type { OneDnnLibrary } from '../../native/onednn/library.js';
 import { oneDnnGatedBackward } from './onednn-gates.js';
 import { OneDnnKernels } from './onednn-kernels.js';
-import { oneDnnNorm, oneDnnNormBackward } from './onednn-norms.js';
+import { oneDnnNorm, oneDnnNormBackward, oneDnnRowDots } from './onednn-norms.js';
 import {
   dense,
   type FrozenShape,
@@ -67,12 +67,29 @@ export class OneDnnProducts implements Products {
     return this.#kernels.matmul(a, b, c, accumulate ? [{ kind: 'add to result' }] : []);
   }
 
+  offsetMatmul(a: Layout, b: Layout, c: Layout, scales = false): Kernel {
+    const offsets = dense([1, c.dimensions[1]!]);
+    const factors = { ...c, type: 'f32' } as const;
+    return this.#kernels.matmul(a, b, c, [
+      { kind: 'subtract', operand: offsets },
+      ...(scales ? [{ kind: 'multiply', operand: factors } as const] : []),
+    ]);
+  }
+
   copy(source: Layout, target: Layout): Kernel {
     return this.#kernels.copy(source, target);
   }
 
   softmax(rows: number, columns: number): Kernel {
     return this.#kernels.softmax(dense([rows, columns]));
+  }
+
+  exp(count: number): Kernel {
+    return this.#kernels.element('exp', dense([count]));
+  }
+
+  rowDots(rows: number, columns: number): Kernel {
+    return oneDnnRowDots(this.#kernels, this.operandType, rows, columns);
   }
 
   gatedBackward(count: number): Kernel {

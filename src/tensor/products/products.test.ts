@@ -20,7 +20,13 @@ const thread = { ggml, backend: createBackend(backend.engine, backend.device, 1)
 const parts = Array.from({ length: PARTS }, (_, part) => memory.address + BigInt(part * VALUES * 4));
 const [a, b, c, d, e, f, g, scratch] = parts as [bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint];
 const views = parts.map((address) => floatsAt(address, VALUES));
-const [aValues, bValues, cValues, dValues] = views as [Float32Array, Float32Array, Float32Array, Float32Array];
+const [aValues, bValues, cValues, dValues, eValues] = views as [
+  Float32Array,
+  Float32Array,
+  Float32Array,
+  Float32Array,
+  Float32Array,
+];
 afterAll(() => {
   ggml.ggml_backend_free(thread.backend);
   memory.dispose();
@@ -85,13 +91,19 @@ function store(values: Float32Array, address: bigint, type: OperandType): void {
 }
 
 /** Compares operands in memory with what they should be: bf16 has eight bits, to the nearest. */
-function checkOperands(address: bigint, count: number, type: OperandType, expected: (index: number) => number): void {
+function checkOperands(
+  address: bigint,
+  count: number,
+  type: OperandType,
+  expected: (index: number) => number,
+  slack = 1e-6,
+): void {
   const stored = new Uint16Array(viewMemory(address, Math.max(count * 2, 2)));
   const valueAt = (i: number) =>
     type === 'f32' ? floatsAt(address, count)[i]! : new Float32Array(Uint16Array.of(0, stored[i]!).buffer)[0]!;
   for (let i = 0; i < count; i++) {
     const value = expected(i);
-    const tolerance = Math.abs(value) * (type === 'f32' ? 1e-5 : 1 / 250) + 1e-6;
+    const tolerance = Math.abs(value) * (type === 'f32' ? 1e-5 : 1 / 250) + slack;
     expect(Math.abs(valueAt(i) - value), `value ${i}`).toBeLessThanOrEqual(tolerance);
   }
 }
@@ -178,6 +190,28 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
       }),
       { numRuns: 60 },
     );
+  });
+
+  test('products less an offset for each column, and scaled', () => {
+    const [rows, columns, inner] = [21, 33, 64];
+    const [left, right] = [dense([rows, inner], type), { dimensions: [inner, columns], strides: [1, inner], type }];
+    const result = dense([rows, columns]);
+    fillExactly(leftValues, 12, type);
+    fillExactly(rightValues, 13, type);
+    store(leftValues, a, type);
+    store(rightValues, b, type);
+    fill(dValues, 14);
+    fill(eValues, 15);
+    const products = multiplied(left, right, result, false);
+    const expected = (index: number, scales: boolean) =>
+      (products.get(index)! - dValues[index % columns]!) * (scales ? eValues[index]! : 1);
+    for (const scales of [false, true]) {
+      provider.offsetMatmul(left, right, result, scales)(a, b, c, d, e);
+      for (let index = 0; index < rows * columns; index++) expect(cValues[index]).toBeCloseTo(expected(index, scales), 3);
+      provider.offsetMatmul(left, right, dense([rows, columns], type), scales)(a, b, c, d, e);
+      checkOperands(c, rows * columns, type, (index) => expected(index, scales), 1e-3);
+    }
+    provider.offsetMatmul({ ...left, dimensions: [0, inner] }, right, dense([0, columns]))(a, b, c, d);
   });
 
   test('copies into another order', () => {
@@ -302,6 +336,38 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     );
   });
 
+  test('powers of e, of −∞ too', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2000 }), (count) => {
+        fill(aValues, 16);
+        for (let index = 0; index < count; index += 3) aValues[index] = Number.NEGATIVE_INFINITY;
+        const input = aValues.slice(0, count);
+        provider.exp(count)(a, a);
+        input.forEach((value, index) => {
+          expect(aValues[index]).toBeCloseTo(Math.exp(value), 5);
+        });
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test('dot products of rows', () => {
+    fc.assert(
+      fc.property(rowCount, fc.integer({ min: 1, max: 70 }), (rows, columns) => {
+        fill(aValues, 17);
+        fillExactly(rightValues, 18, type);
+        store(rightValues, b, type);
+        provider.rowDots(rows, columns)(a, b, c, scratch);
+        for (let row = 0; row < rows; row++) {
+          let sum = 0;
+          for (let i = row * columns; i < (row + 1) * columns; i++) sum += aValues[i]! * rightValues[i]!;
+          expect(cValues[row]).toBeCloseTo(sum, 3);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   test('gradients of gated units', () => {
     const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
     fc.assert(
@@ -378,6 +444,11 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     usual.matmul(scores, keys, dense([192, 64]));
     usual.matmul({ dimensions: [256, 192], strides: [1, 256], type }, queries, dense([256, 64]), true);
     usual.softmax(192, 256);
+    usual.offsetMatmul(keys, { dimensions: [64, 192], strides: [1, 64], type }, dense([256, 192]));
+    usual.offsetMatmul(keys, { dimensions: [64, 192], strides: [1, 64], type }, dense([256, 192], type), true);
+    usual.matmul({ dimensions: [192, 256], strides: [1, 192], type }, keys, dense([192, 64]));
+    usual.exp(192 * 256);
+    usual.rowDots(512, 64);
     usual.gatedBackward(1 << 15);
     usual.norm({ rows: 56, columns: 576, epsilon: 1e-5 });
     usual.normBackward({ rows: 56, columns: 576, epsilon: 1e-5 }, true);

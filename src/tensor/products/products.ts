@@ -64,10 +64,19 @@ export interface Products {
   linearBackward(shape: FrozenShape, tokens: number, accumulate?: boolean): LinearKernel;
   /** c [.., m, n] = a [.., m, k] · b [.., k, n], or c += a · b; the innermost stride of c is 1. Addresses: a, b, c. */
   matmul(a: Layout, b: Layout, c: Layout, accumulate?: boolean): Kernel;
+  /**
+   * c [m, n] = a [m, k] · b [k, n] − offsets, one for each column; with `scales`, (a · b − offsets) ∘ factors. c has no gaps and is of any
+   * operand type; offsets [n] and factors [m, n] are f32. Addresses: a, b, c, offsets, factors.
+   */
+  offsetMatmul(a: Layout, b: Layout, c: Layout, scales?: boolean): Kernel;
   /** Copies, with another order in memory or another type. Up to four dimensions. Addresses: source, target. */
   copy(source: Layout, target: Layout): Kernel;
   /** Softmax over each of `rows` rows of `columns` f32 values. Addresses: x, y, which may be the same. */
   softmax(rows: number, columns: number): Kernel;
+  /** eˣ of `count` f32 values. Addresses: x, y, which may be the same. */
+  exp(count: number): Kernel;
+  /** Σ a ∘ b over each of `rows` rows of `columns` values. Addresses: a in f32, b in the operand type, f32 [rows], scratch. */
+  rowDots(rows: number, columns: number): Kernel;
   /**
    * The way back of y = swish(gate) · up, swish(x) = x / (1 + e⁻ˣ), for `count` values. Addresses: the gradient of y, gate, up, the
    * gradients of gate and up in the operand type, scratch.
@@ -91,6 +100,11 @@ export interface Products {
 export function dense(dimensions: readonly number[], type: OperandType = 'f32'): Layout {
   const strides = dimensions.map((_, axis) => dimensions.slice(axis + 1).reduce((product, extent) => product * extent, 1));
   return { dimensions, strides, type };
+}
+
+/** A matrix read with its rows as columns. */
+export function transposed({ dimensions: [rows, columns], strides: [s0, s1], ...rest }: Layout): Layout {
+  return { dimensions: [columns!, rows!], strides: [s1!, s0!], ...rest };
 }
 
 export function isEmpty({ dimensions }: Layout): boolean {

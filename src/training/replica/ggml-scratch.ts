@@ -14,10 +14,11 @@ export function ggmlScratchBytes(config: ModelConfig, shape: ReplicaShape, opera
   const operandBytes = OPERAND_BYTES[operandType];
   const queries = blockTokens * (heads / kvHeads);
   const keys = prefixTokens + slotTokens;
-  // The products that gather take more than the others.
-  const gather = aligned(keys * queries * operandBytes) + aligned(queries * D * operandBytes) + aligned(keys * D * 4);
-  const linear = aligned(shape.tokens * config.embedding * Float32Array.BYTES_PER_ELEMENT);
-  return Math.max(linear, gather);
+  const gather = aligned(queries * D * operandBytes) + aligned(keys * D * OPERAND_BYTES.f32);
+  const mix = aligned(keys * queries * operandBytes) + aligned(keys * D * operandBytes);
+  const scoreGradient = operandType === 'f32' ? 0 : aligned(keys * queries * OPERAND_BYTES.f32);
+  const linear = aligned(shape.tokens * config.embedding * OPERAND_BYTES.f32);
+  return Math.max(linear, gather, mix, scoreGradient);
 }
 
 function aligned(bytes: number): number {

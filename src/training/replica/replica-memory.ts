@@ -19,6 +19,10 @@ export interface LayerMemory {
   queries: bigint;
   keys: bigint;
   values: bigint;
+  /** f32 [Hkv, tokens, group]: log Σ exp of each query's scores. */
+  logSums: bigint;
+  /** Operand [tokens, heads · D]: what the attention mixed. */
+  joined: bigint;
   /** f32 [tokens, feedForward]; the last layer has them for its supervised rows alone. */
   gate: bigint;
   up: bigint;
@@ -57,16 +61,17 @@ export function layOutReplica(config: ModelConfig, shape: ReplicaShape, operandT
     keyGradients: floats(sizes.keys),
     valueGradients: floats(sizes.keys),
     mixedGradients: operands(sizes.queries),
+    /** For each query, what was mixed for it times the gradient of that. */
+    dotsByToken: floats(sizes.queryRows),
+    mixedDots: floats(sizes.queryRows),
     /** [Hkv, p + slotTokens, D]: the cartridge's rows of a layer, and behind them those of a slot. */
     jointKeys: operands(sizes.jointKeys),
     jointValues: operands(sizes.jointKeys),
     jointKeyGradients: floats(sizes.jointKeys),
     jointValueGradients: floats(sizes.jointKeys),
     scores: floats(sizes.scores),
-    scoreGradients: floats(sizes.scores),
     scoreOperands: copies(sizes.scores),
-    scoreGradientOperands: copies(sizes.scores),
-    joined: operands(sizes.queries),
+    scoreGradients: operands(sizes.scores),
     feedForward: layOutFeedForward(config, shape.tokens, floats, operands),
     secondOperand: copies(sizes.keys),
     output: layOutOutput(config, shape, floats, operands, copies),
@@ -93,6 +98,8 @@ function layOutLayers(
     queries: operands(sizes.queries),
     keys: operands(sizes.keys),
     values: operands(sizes.keys),
+    logSums: floats(sizes.queryRows),
+    joined: operands(sizes.queries),
     gate: isLast ? 0n : floats(sizes.feedForward),
     up: isLast ? 0n : floats(sizes.feedForward),
   });
@@ -108,6 +115,7 @@ function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: 
   return {
     rows: tokens,
     hidden: tokens * embedding,
+    queryRows: tokens * heads,
     queries: tokens * heads * headDimension,
     keys: tokens * kvHeads * headDimension,
     feedForward: tokens * feedForward,

@@ -1,8 +1,10 @@
 import { floatsAt, integersAt } from '../../tensor/native-memory.js';
 import { dense, type Kernel, type LinearKernel } from '../../tensor/products/products.js';
-import { Attention, type AttentionWork } from './attention.js';
+import { Attention } from './attention.js';
+import type { AttentionWork } from './attention-work.js';
 import { FeedForward } from './feed-forward.js';
 import type { PrefixMemory } from './joint-keys.js';
+import { MixedDots } from './mixed-dots.js';
 import { Norms } from './norms.js';
 import type { Cast, ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
@@ -24,6 +26,7 @@ export class Replica {
   readonly #norms: Norms;
   readonly #feedForward: FeedForward;
   readonly #attention: Attention;
+  readonly #mixedDots: MixedDots;
   readonly #supervised: SupervisedRows;
   readonly #queryRotation: Rotation;
   readonly #keyRotation: Rotation;
@@ -45,6 +48,7 @@ export class Replica {
     this.#norms = new Norms(context, shape.tokens);
     this.#feedForward = new FeedForward(context, shape.tokens, memory.feedForward);
     this.#attention = new Attention(context.of('attention'));
+    this.#mixedDots = new MixedDots(context.of('attention'));
     this.#supervised = new SupervisedRows(context);
     this.#queryRotation = createRotation(context, heads, 1 / Math.sqrt(D));
     this.#keyRotation = createRotation(context, kvHeads, 1);
@@ -104,9 +108,9 @@ export class Replica {
     const { memory, model } = this.#context;
     const [layer, { matrices }] = [memory.layers[index]!, model.layers[index]!];
     this.#project(layer, model.layers[index]!);
-    this.#attention.forward(layer, this.#prefix[index]!, work);
-    this.#copies.joinHeads(memory.mixed, memory.joined);
-    this.#projections.output(matrices.attentionOutput, memory.joined, memory.branch);
+    this.#attention.forward(index, this.#prefix[index]!, work);
+    this.#copies.joinHeads(memory.mixed, layer.joined);
+    this.#projections.output(matrices.attentionOutput, layer.joined, memory.branch);
   }
 
   /** The second norm of a layer. */
@@ -168,8 +172,9 @@ export class Replica {
     const [layer, { matrices, vectors }] = [memory.layers[index]!, model.layers[index]!];
     const gradient = this.#castHidden(memory.attentionGradient, memory.operand);
     this.#projections.outputBackward(matrices.attentionOutput, gradient, memory.rotatedQueries);
+    this.#mixedDots.run(memory.rotatedQueries, layer.joined);
     this.#copies.splitQueries(memory.rotatedQueries, memory.mixedGradients);
-    this.#attention.backward(layer, this.#prefix[index]!, work, index > 0);
+    this.#attention.backward(index, this.#prefix[index]!, work, index > 0);
     if (index === 0) return;
     this.#projectBackward(layer, model.layers[index]!);
     const { input, inputFactors } = layer;

@@ -76,12 +76,24 @@ export class TimedProducts implements Products {
     return this.#clock.time(this.#kind, this.#products.matmul(...args));
   }
 
+  offsetMatmul(...args: Parameters<Products['offsetMatmul']>) {
+    return this.#clock.time(this.#kind, this.#products.offsetMatmul(...args));
+  }
+
   copy(...args: Parameters<Products['copy']>) {
     return this.#clock.time(this.#kind, this.#products.copy(...args));
   }
 
   softmax(...args: Parameters<Products['softmax']>) {
     return this.#clock.time(this.#kind, this.#products.softmax(...args));
+  }
+
+  exp(...args: Parameters<Products['exp']>) {
+    return this.#clock.time(this.#kind, this.#products.exp(...args));
+  }
+
+  rowDots(...args: Parameters<Products['rowDots']>) {
+    return this.#clock.time(this.#kind, this.#products.rowDots(...args));
   }
 
   gatedBackward(...args: Parameters<Products['gatedBackward']>) {
