@@ -217,8 +217,15 @@ export class OneDnn {
     // `dnnl_exec_arg_t[]`: an int, four bytes of padding, and a pointer each.
     const args = BigInt64Array.from(allSlots.flatMap((slot, index) => [BigInt(slot), memories[index]!]));
     const { dnnl_memory_set_data_handle: setAddress, dnnl_primitive_execute: execute } = bindings;
+    // Most addresses are those of the last run.
+    const current = new Array<bigint | undefined>(memories.length);
     const run = (...addresses: bigint[]) => {
-      for (let index = 0; index < memories.length; index++) setAddress(memories[index]!, addresses[index]!);
+      for (let index = 0; index < memories.length; index++) {
+        const address = addresses[index]!;
+        if (address === current[index]) continue;
+        setAddress(memories[index]!, address);
+        current[index] = address;
+      }
       const status = execute(primitive, this.#stream, allSlots.length, args);
       if (status !== 0) throw new CartridgesError('ENGINE_FAILURE', `oneDNN: ${implementation} failed with status ${status}`);
     };
