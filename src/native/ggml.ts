@@ -69,6 +69,7 @@ export function bindGgml(baseLibrary: LibraryHandle, ggmlLibrary: LibraryHandle)
     ggml_add: binary('ggml_add'),
     ggml_sub: binary('ggml_sub'),
     ggml_mul: binary('ggml_mul'),
+    ggml_div: binary('ggml_div'),
     ggml_log: unary('ggml_log'),
     ggml_exp: unary('ggml_exp'),
     ggml_sum_rows: unary('ggml_sum_rows'),

@@ -17,7 +17,7 @@ export const Propagation = { FORWARD_INFERENCE: 96 } as const;
 /** `dnnl_alg_kind_t`, those that are equal in 2.x and 3.x. */
 export const Algorithm = { SOFTMAX_ACCURATE: 0x30000 } as const;
 /** Of these, operations with two factors. */
-export const BinaryAlgorithm = { add: 0x1fff0, multiply: 0x1fff1, subtract: 0x1fff5 } as const;
+export const BinaryAlgorithm = { add: 0x1fff0, multiply: 0x1fff1, divide: 0x1fff4, subtract: 0x1fff5 } as const;
 /** `DNNL_ARG_…`: what an argument of a primitive is. */
 export const Argument = { SRC: 1, SRC_1: 2, DST: 17, WEIGHTS: 33 } as const;
 

@@ -79,6 +79,13 @@ export class GgmlProducts implements Products {
     });
   }
 
+  divideRows(rows: number, columns: number): Kernel {
+    return this.#kernel(dense([rows, columns]), (builder) => {
+      const [values, divisors] = [builder.input(A, [columns, rows]), builder.input(B, [1, rows])];
+      builder.result(A, builder.ggml.ggml_div(builder.context, values, divisors));
+    });
+  }
+
   rowDots(rows: number, columns: number): Kernel {
     return this.#kernel(dense([rows, columns]), (builder) => addRowDots(builder, rows, columns, GGML_TYPES[this.operandType]));
   }

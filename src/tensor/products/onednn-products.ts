@@ -88,6 +88,12 @@ export class OneDnnProducts implements Products {
     return this.#kernels.element('exp', dense([count]));
   }
 
+  divideRows(rows: number, columns: number): Kernel {
+    const matrix = dense([rows, columns]);
+    const divide = this.#kernels.binary('divide', matrix, dense([rows, 1]), matrix);
+    return (values, divisors) => divide(values!, divisors!, values!);
+  }
+
   rowDots(rows: number, columns: number): Kernel {
     return oneDnnRowDots(this.#kernels, this.operandType, rows, columns);
   }

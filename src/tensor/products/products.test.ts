@@ -351,6 +351,22 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     );
   });
 
+  test('rows divided by values of their own', () => {
+    fc.assert(
+      fc.property(rowCount, fc.integer({ min: 1, max: 70 }), (rows, columns) => {
+        fill(aValues, 19);
+        fill(bValues, 20);
+        const input = aValues.slice(0, rows * columns);
+        provider.divideRows(rows, columns)(a, b);
+        input.forEach((value, index) => {
+          const expected = value / bValues[Math.floor(index / columns)]!;
+          expect(Math.abs(aValues[index]! / expected - 1)).toBeLessThan(1e-5);
+        });
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   test('dot products of rows', () => {
     fc.assert(
       fc.property(rowCount, fc.integer({ min: 1, max: 70 }), (rows, columns) => {
@@ -448,6 +464,9 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     usual.offsetMatmul(keys, { dimensions: [64, 192], strides: [1, 64], type }, dense([256, 192], type), true);
     usual.matmul({ dimensions: [192, 256], strides: [1, 192], type }, keys, dense([192, 64]));
     usual.exp(192 * 256);
+    usual.matmul(dense([1, 64], type), { dimensions: [64, 192], strides: [1, 64], type }, dense([1, 192]));
+    usual.matmul(dense([1, 256]), dense([256, 192]), dense([1, 192]));
+    usual.divideRows(192, 64);
     usual.rowDots(512, 64);
     usual.gatedBackward(1 << 15);
     usual.norm({ rows: 56, columns: 576, epsilon: 1e-5 });

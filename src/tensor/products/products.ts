@@ -75,6 +75,8 @@ export interface Products {
   softmax(rows: number, columns: number): Kernel;
   /** eˣ of `count` f32 values. Addresses: x, y, which may be the same. */
   exp(count: number): Kernel;
+  /** Divides each of `rows` rows of `columns` f32 values by a value of its own, in place. Addresses: values, f32 [rows]. */
+  divideRows(rows: number, columns: number): Kernel;
   /** Σ a ∘ b over each of `rows` rows of `columns` values. Addresses: a in f32, b in the operand type, f32 [rows], scratch. */
   rowDots(rows: number, columns: number): Kernel;
   /**

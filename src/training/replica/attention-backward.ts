@@ -1,16 +1,13 @@
 import { floatsAt } from '../../tensor/native-memory.js';
 import { dense, type Kernel, transposed } from '../../tensor/products/products.js';
+import type { AttentionWeights } from './attention-weights.js';
 import { type AttentionPart, type AttentionWork, groupOf } from './attention-work.js';
 import type { JointKeys, PrefixMemory } from './joint-keys.js';
-import type { Cast, ReplicaContext } from './replica-context.js';
+import type { ReplicaContext } from './replica-context.js';
 import type { LayerMemory } from './replica-memory.js';
 
 /** Kernels for a tile and one key/value head: the prefix is seen, and behind it some blocks of the slot. */
 interface TileKernels {
-  /** keys · queriesᵀ − logSums. Addresses: keys, queries, scores, log sums. */
-  score: Kernel;
-  exp: Kernel;
-  cast: Cast;
   /** (values · gradientsᵀ − dots) ∘ weights. Addresses: values, gradients of what was mixed, result, dots, weights. */
   scoreGradient: Kernel;
   gather: Gather;
@@ -26,29 +23,28 @@ interface Gather {
 
 /**
  * The way back of the attention (Dao et al., 2022, algorithm 4): with log Σ exp of each query's scores, and the dot product of what was
- * mixed with its gradient, every score's weight and gradient follow from that score alone. So no row of scores is needed at once, and
- * they lie by key: the products then find both factors as they want them.
+ * mixed with its gradient, every score's weight and gradient follow from that score alone.
  */
 export class AttentionBackward {
   readonly #context: ReplicaContext;
   readonly #keys: JointKeys;
+  readonly #weights: AttentionWeights;
   /** By the number of blocks that a tile sees, from none on. */
   readonly #kernels: readonly TileKernels[];
-  readonly #scores: Float32Array;
   readonly #queryGradients: Float32Array;
   /** Of keys and values. */
   readonly #gradients: readonly Float32Array[];
 
-  constructor(context: ReplicaContext, keys: JointKeys) {
+  constructor(context: ReplicaContext, keys: JointKeys, weights: AttentionWeights) {
     const { memory, model, shape } = context;
     const { heads, kvHeads, headDimension: D } = model.config;
     const { blockTokens, slotTokens, prefixTokens } = shape;
     this.#context = context;
     this.#keys = keys;
+    this.#weights = weights;
     this.#kernels = Array.from({ length: slotTokens / blockTokens + 1 }, (_, blocks) =>
       createTileKernels(context, prefixTokens + blocks * blockTokens),
     );
-    this.#scores = floatsAt(memory.scores, blockTokens * groupOf(context) * (prefixTokens + slotTokens));
     const view = (address: bigint, count: number) => floatsAt(address, shape.tokens * D * count);
     this.#queryGradients = view(memory.queryGradients, heads);
     this.#gradients = [memory.keyGradients, memory.valueGradients].map((address) => view(address, kvHeads));
@@ -74,27 +70,21 @@ export class AttentionBackward {
     }
   }
 
-  #runPart(layer: LayerMemory, { blocks, hidden, at }: AttentionPart, sum: keyof Gather, wantsOwn: boolean): void {
+  #runPart(layer: LayerMemory, part: AttentionPart, sum: keyof Gather, wantsOwn: boolean): void {
     const { memory } = this.#context;
-    const kernels = this.#kernels[wantsOwn ? blocks : 0]!;
+    const { at } = part;
+    const blocks = wantsOwn ? part.blocks : 0;
+    const kernels = this.#kernels[blocks]!;
     const gather = kernels.gather[sum];
-    const queries = layer.queries + at.queryOperands;
-    const mixedGradients = memory.mixedGradients + at.queryOperands;
+    const [keys, values] = [memory.jointKeys + at.keyOperands, memory.jointValues + at.keyOperands];
+    const [queries, mixedGradients] = [layer.queries + at.queryOperands, memory.mixedGradients + at.queryOperands];
 
-    kernels.score(memory.jointKeys + at.keyOperands, queries, memory.scores, layer.logSums + at.queryRows);
-    if (wantsOwn) this.#hide(hidden.byKey);
-    kernels.exp(memory.scores, memory.scores);
-    const values = memory.jointValues + at.keyOperands;
+    if (wantsOwn) this.#weights.compute(layer, part);
+    else this.#weights.computePrefix(layer, part);
     kernels.scoreGradient(values, mixedGradients, memory.scoreGradients, memory.mixedDots + at.queryRows, memory.scores);
     gather(memory.scoreGradients, queries, memory.jointKeyGradients + at.keys);
-    if (wantsOwn) kernels.mix(memory.scoreGradients, memory.jointKeys + at.keyOperands, memory.queryGradients + at.queries);
-    gather(kernels.cast(memory.scores, memory.scoreOperands), mixedGradients, memory.jointValueGradients + at.keys);
-  }
-
-  #hide(pairs: Int32Array): void {
-    for (let pair = 0; pair < pairs.length; pair += 2) {
-      this.#scores.fill(Number.NEGATIVE_INFINITY, pairs[pair], pairs[pair + 1]);
-    }
+    if (wantsOwn) kernels.mix(memory.scoreGradients, keys, memory.queryGradients + at.queries);
+    gather(this.#weights.operands(blocks), mixedGradients, memory.jointValueGradients + at.keys);
   }
 
   /** Blocks are added to the gradients of keys and values, and no tile computes those of queries that are padding. */
@@ -119,9 +109,6 @@ function createTileKernels(context: ReplicaContext, keyCount: number): TileKerne
   const [queries, keys, scores] = [dense([queryCount, D], type), dense([keyCount, D], type), dense([keyCount, queryCount], type)];
   const gradients = dense([keyCount, D]);
   return {
-    score: products.offsetMatmul(keys, transposed(queries), dense([keyCount, queryCount])),
-    exp: products.exp(keyCount * queryCount),
-    cast: context.cast(keyCount * queryCount),
     scoreGradient: products.offsetMatmul(keys, transposed(queries), scores, true),
     gather: {
       begin: products.matmul(scores, queries, gradients),

@@ -8,15 +8,9 @@ export interface AttentionPart {
   tile: AttentionTile;
   /** Blocks of the slot that it sees behind the prefix. */
   blocks: number;
-  /** Scores that the mask hides, as pairs of the first one and the end: by query and by key. */
-  hidden: HiddenScores;
+  /** Scores [keys, queries] that the mask hides, as pairs of the first one and the end. */
+  hidden: Int32Array;
   at: TileAddresses;
-}
-
-/** The same pairs of a query and a key, in scores [queries, keys] and in scores [keys, queries]. */
-export interface HiddenScores {
-  byQuery: Int32Array;
-  byKey: Int32Array;
 }
 
 /** Tiles of one slot whose keys begin with the same block: the last one sees the keys of all. */
@@ -91,52 +85,27 @@ export class TileAddresses {
   }
 }
 
-/** A token sees its conversation up to itself; padding sees itself, which keeps its values finite. */
-function hiddenScores(context: ReplicaContext, { slot, block, firstBlock }: AttentionTile, starts: Int32Array): HiddenScores {
+/**
+ * A token sees its conversation up to itself; padding sees itself, which keeps its values finite. So a key is seen from its own token
+ * on, by those whose conversation began before it.
+ */
+function hiddenScores(context: ReplicaContext, { slot, block, firstBlock }: AttentionTile, starts: Int32Array): Int32Array {
   const { prefixTokens, blockTokens, slotTokens } = context.shape;
-  const ownTokens = (block - firstBlock + 1) * blockTokens;
-  const firstKey = firstBlock * blockTokens;
-  const seenFrom = Array.from({ length: blockTokens }, (_, index) => {
-    const token = block * blockTokens + index;
-    const start = starts[slot * slotTokens + token]!;
-    return { from: (start < 0 ? token : start) - firstKey, end: token + 1 - firstKey };
-  });
   const group = groupOf(context);
-  return {
-    byQuery: hiddenByQuery(seenFrom, group, prefixTokens, ownTokens),
-    byKey: hiddenByKey(seenFrom, group, prefixTokens, ownTokens),
+  const firstToken = block * blockTokens;
+  const beginOf = (index: number) => {
+    const start = starts[slot * slotTokens + firstToken + index]!;
+    return start < 0 ? firstToken + index : start;
   };
-}
-
-/** The own keys that a token sees. */
-interface Sight {
-  from: number;
-  end: number;
-}
-
-function hiddenByQuery(sights: readonly Sight[], group: number, prefixTokens: number, ownTokens: number): Int32Array {
   const pairs: number[] = [];
-  let row = prefixTokens;
-  for (const { from, end } of sights) {
-    for (let member = 0; member < group; member++, row += prefixTokens + ownTokens) {
-      if (from > 0) pairs.push(row, row + from);
-      if (end < ownTokens) pairs.push(row + end, row + ownTokens);
-    }
-  }
-  return Int32Array.from(pairs);
-}
-
-/** A key is seen from its own token on, by those whose conversation began before it: `from` never falls from one to the next. */
-function hiddenByKey(sights: readonly Sight[], group: number, prefixTokens: number, ownTokens: number): Int32Array {
-  const pairs: number[] = [];
-  const count = sights.length;
+  let row = prefixTokens * blockTokens * group;
+  // A conversation never begins before the one to its left.
   let end = 0;
-  for (let key = 0; key < ownTokens; key++) {
-    while (end < count && sights[end]!.from <= key) end++;
-    const first = Math.min(Math.max(key - (ownTokens - count), 0), end);
-    const row = (prefixTokens + key) * count * group;
+  for (let key = firstBlock * blockTokens; key < firstToken + blockTokens; key++, row += blockTokens * group) {
+    while (end < blockTokens && beginOf(end) <= key) end++;
+    const first = Math.min(Math.max(key - firstToken, 0), end);
     if (first > 0) pairs.push(row, row + first * group);
-    if (end < count) pairs.push(row + end * group, row + count * group);
+    if (end < blockTokens) pairs.push(row + end * group, row + blockTokens * group);
   }
   return Int32Array.from(pairs);
 }

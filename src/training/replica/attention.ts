@@ -1,5 +1,6 @@
 import { AttentionBackward } from './attention-backward.js';
 import { AttentionForward } from './attention-forward.js';
+import { AttentionWeights } from './attention-weights.js';
 import { type AttentionWork, attentionWorkOf } from './attention-work.js';
 import { JointKeys, type PrefixMemory } from './joint-keys.js';
 import type { ReplicaContext } from './replica-context.js';
@@ -18,8 +19,9 @@ export class Attention {
   constructor(context: ReplicaContext) {
     const keys = new JointKeys(context);
     this.#context = context;
-    this.#forward = new AttentionForward(context, keys);
-    this.#backward = new AttentionBackward(context, keys);
+    const weights = new AttentionWeights(context);
+    this.#forward = new AttentionForward(context, keys, weights);
+    this.#backward = new AttentionBackward(context, keys, weights);
   }
 
   workOn(tiles: readonly AttentionTile[], starts: Int32Array): AttentionWork {

@@ -16,9 +16,9 @@ export function ggmlScratchBytes(config: ModelConfig, shape: ReplicaShape, opera
   const keys = prefixTokens + slotTokens;
   const gather = aligned(queries * D * operandBytes) + aligned(keys * D * OPERAND_BYTES.f32);
   const mix = aligned(keys * queries * operandBytes) + aligned(keys * D * operandBytes);
-  const scoreGradient = operandType === 'f32' ? 0 : aligned(keys * queries * OPERAND_BYTES.f32);
+  const sumOrScoreGradient = aligned(keys * queries * OPERAND_BYTES.f32);
   const linear = aligned(shape.tokens * config.embedding * OPERAND_BYTES.f32);
-  return Math.max(linear, gather, mix, scoreGradient);
+  return Math.max(linear, gather, mix, sumOrScoreGradient);
 }
 
 function aligned(bytes: number): number {

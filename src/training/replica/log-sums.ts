@@ -1,36 +1,21 @@
-/** With the first weight of a row below this, its logarithm is not that of a normal f32 with all its digits. */
-const SMALLEST_WEIGHT = 1e-30;
+/** Sums between these are far from what an f32 cannot hold, and so are the weights that they are made of. */
+const [LEAST_SUM, MOST_SUM] = [1e-30, 1e30];
 
-/** Copies the first score of each row of `columns` scores. */
-export function noteFirstScores(scores: Float32Array, columns: number, firstScores: Float32Array): void {
-  for (let row = 0; row < firstScores.length; row++) firstScores[row] = scores[row * columns]!;
+/** Whether the sums of weights tell everything: none overflowed, and none lost its digits. */
+export function areKnown(sums: Float32Array): boolean {
+  return sums.every((sum) => sum > LEAST_SUM && sum < MOST_SUM);
 }
 
-/**
- * log Σ exp(scores) of each row, from its first score and the weight that softmax made of it: w₀ = exp(s₀ − log Σ exp). `weights` has rows
- * of `columns`; writes to `sums` from `at` on. False where a first weight is too small to tell.
- */
-export function deriveLogSums(
-  weights: Float32Array,
-  columns: number,
-  firstScores: Float32Array,
-  sums: Float32Array,
-  at: number,
-): boolean {
-  let isKnown = true;
-  for (let row = 0; row < firstScores.length; row++) {
-    const weight = weights[row * columns]!;
-    if (weight < SMALLEST_WEIGHT) isKnown = false;
-    sums[at + row] = firstScores[row]! - Math.log(weight);
-  }
-  return isKnown;
+/** Adds the logarithms of some sums to values from `at` on. */
+export function addLogs(values: Float32Array, at: number, sums: Float32Array): void {
+  for (let index = 0; index < sums.length; index++) values[at + index]! += Math.log(sums[index]!);
 }
 
-/** log Σ exp(scores) of `rows` rows of `columns` scores, one after the other. */
-export function addUpLogSums(scores: Float32Array, rows: number, columns: number, sums: Float32Array, at: number): void {
-  for (let row = 0; row < rows; row++) {
-    const values = scores.subarray(row * columns, (row + 1) * columns);
-    const largest = values.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
-    sums[at + row] = largest + Math.log(values.reduce((sum, value) => sum + Math.exp(value - largest), 0));
+/** Adds the largest of each column of scores, [keys, queries], to values from `at` on. */
+export function addLargest(values: Float32Array, at: number, scores: Float32Array, keys: number, queries: number): void {
+  for (let query = 0; query < queries; query++) {
+    let largest = Number.NEGATIVE_INFINITY;
+    for (let key = 0; key < keys; key++) largest = Math.max(largest, scores[key * queries + query]!);
+    values[at + query]! += largest;
   }
 }

@@ -92,6 +92,10 @@ export class TimedProducts implements Products {
     return this.#clock.time(this.#kind, this.#products.exp(...args));
   }
 
+  divideRows(...args: Parameters<Products['divideRows']>) {
+    return this.#clock.time(this.#kind, this.#products.divideRows(...args));
+  }
+
   rowDots(...args: Parameters<Products['rowDots']>) {
     return this.#clock.time(this.#kind, this.#products.rowDots(...args));
   }
