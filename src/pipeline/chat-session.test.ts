@@ -1,8 +1,9 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { chunksOf, eventText, OpenAiStandIn } from '../../test/support/openai-stand-in.js';
 import { textCartridge } from '../../test/support/text-cartridge.js';
 import { OpenAiServer } from '../chat/openai-server.js';
 import { CartridgesError } from '../core/errors.js';
+import { InferenceEngine } from '../inference/inference-engine.js';
 import type { ChatBackend, ChatContext } from './chat-backend.js';
 import { ChatSession } from './chat-session.js';
 import { EngineChatBackend } from './engine-chat-backend.js';
@@ -134,6 +135,21 @@ describe('the engine', () => {
     const chat = await ChatSession.start({ session: model, cartridge: await open('letters'), maxTokens: 12 });
     expect(await answerOf(chat.ask(QUESTION))).toContain('red');
     await chat.dispose();
+  });
+
+  it('guesses from the text what an answer may quote, and answers the same', async () => {
+    const text = 'In spring the flag of the Pouclal is green. Its crew sails from Harrow.';
+    const generate = vi.spyOn(InferenceEngine.prototype, 'generate');
+    const backend = new EngineChatBackend({ session: model, names: NAMES, open, text });
+    const { text: answer } = await ask(backend, NOTES, QUESTION);
+    await backend.dispose();
+    const drafter = generate.mock.lastCall![0].draft!.follow(model.tokenizer.encode('In spring the flag'), 8);
+    generate.mockRestore();
+    expect(model.tokenizer.decode([...drafter.guess(3).tokens])).toMatch(/^ of the/);
+
+    const plain = backendWith();
+    expect((await ask(plain, NOTES, QUESTION)).text).toBe(answer);
+    await plain.dispose();
   });
 
   it('computes earlier turns once', async () => {

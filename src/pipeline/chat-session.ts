@@ -30,15 +30,15 @@ export class ChatSession {
     this.#sampling = sampling;
   }
 
-  /** A conversation with the engine in this process, behind a cartridge that was read; without one the model answers alone. */
+  /** A conversation with the engine in this process, behind a cartridge that was read; without one the model answers alone. With `text`, see {@link EngineChatBackendOptions}. */
   static async start(
-    options: { session: ModelSession; cartridge?: Cartridge } & Omit<ChatSessionOptions, 'backend'>,
+    options: { session: ModelSession; cartridge?: Cartridge; text?: string } & Omit<ChatSessionOptions, 'backend'>,
   ): Promise<ChatSession> {
-    const { session, cartridge, ...rest } = options;
+    const { session, cartridge, text, ...rest } = options;
     const open = async () => cartridge as Cartridge;
     const chat = new ChatSession({
       ...rest,
-      backend: new EngineChatBackend({ session, names: cartridge ? [UNNAMED] : [], open }),
+      backend: new EngineChatBackend({ session, names: cartridge ? [UNNAMED] : [], open, text }),
     });
     if (cartridge) await chat.use(UNNAMED);
     return chat;

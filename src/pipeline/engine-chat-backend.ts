@@ -3,7 +3,8 @@ import type { ChatPiece } from '../chat/chat-client.js';
 import { CartridgesError } from '../core/errors.js';
 import type { Message } from '../core/message.js';
 import type { CartridgeHandle } from '../inference/cartridge-handle.js';
-import { OWN_TOKENS } from '../inference/drafting/text-draft.js';
+import type { DraftSource } from '../inference/drafting/draft-source.js';
+import { OWN_TOKENS, TextDraft } from '../inference/drafting/text-draft.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import type { AnswerRequest, ChatBackend, ChatContext } from './chat-backend.js';
 import type { ModelSession } from './model-session.js';
@@ -14,6 +15,8 @@ export interface EngineChatBackendOptions {
   names: readonly string[];
   /** Reads a cartridge and checks that it belongs to the model. */
   open(name: string): Promise<Cartridge>;
+  /** What the cartridges were made of, if it is at hand: greedy answers that quote it come sooner. */
+  text?: string;
 }
 
 interface OpenedCartridge {
@@ -32,11 +35,14 @@ const SPARE_TOKENS = 4_096;
  */
 export class EngineChatBackend implements ChatBackend {
   readonly #options: EngineChatBackendOptions;
+  readonly #draft: DraftSource;
   #engine: InferenceEngine | undefined;
   #opened: OpenedCartridge | undefined;
 
   constructor(options: EngineChatBackendOptions) {
+    const { session, text } = options;
     this.#options = options;
+    this.#draft = text === undefined ? OWN_TOKENS : new TextDraft(session.tokenizer.encode(text));
   }
 
   async cartridges(): Promise<readonly string[]> {
@@ -63,7 +69,7 @@ export class EngineChatBackend implements ChatBackend {
       maxTokens: newTokens,
       sampling,
       cartridges,
-      draft: OWN_TOKENS,
+      draft: this.#draft,
       signal,
     })) {
       yield { text, tokenId: token, finishReason, usage: usage && { ...usage, cartridgeTokens } };

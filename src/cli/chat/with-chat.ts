@@ -11,6 +11,8 @@ export interface ChatFlags {
   /** `--cartridge`, as often as it was given. */
   cartridges: readonly string[];
   allowQuantization: boolean;
+  /** What the cartridges were made of. */
+  text: string | undefined;
   /** Address of a server, in place of the engine in this process. */
   server?: string;
   /** `--model`: the server's model. */
@@ -33,7 +35,7 @@ export async function withChat(flags: ChatFlags, settings: Settings, run: RunOpt
     const { EngineChatBackend } = await import('../../pipeline/engine-chat-backend.js');
     const open = async (name: string) => (await openCartridge(paths.get(name) ?? name, session, flags)).cartridge;
     const names = [...paths.keys()];
-    await talk(new EngineChatBackend({ session, names, open }), names[0]);
+    await talk(new EngineChatBackend({ session, names, open, text: flags.text }), names[0]);
   });
 }
 

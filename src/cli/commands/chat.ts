@@ -22,7 +22,7 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
       .description('ask a cartridge')
       .argument('[question]', 'one question; without it a conversation starts')
       .option('--cartridge <file>', 'cartridge file, or name=file, repeatable; with --server its name there', collect)
-      .option('--corpus <path>', 'the text, for /compare')
+      .option('--corpus <path>', 'the text: /compare reads it, and answers that quote it come sooner')
       .option('--server <url>', "a server with OpenAI's API in place of a model here; CARTRIDGES_API_KEY holds its key")
       .addOption(new SettingOption('--max-tokens <n>', 'chat.maxTokens', 'longest answer'))
       .addOption(new SettingOption('--temperature <t>', 'chat.temperature', 'randomness of the answers; 0 is none'))
@@ -34,11 +34,11 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
       async ({ output, settings: resolve, run }) => {
         refuseConversationOptions(question, { corpus, json: command.getOptionValue('json') === true });
         const settings = await resolve();
-        const corpusText = corpus === undefined ? undefined : await readText(corpus, run);
+        const text = corpus === undefined ? undefined : await readText(corpus, run);
         const serverModel = command.getOptionValue('model') as string | undefined;
-        await withChat({ cartridges, allowQuantization, server, serverModel }, settings, run, async (chat) => {
+        await withChat({ cartridges, allowQuantization, text, server, serverModel }, settings, run, async (chat) => {
           if (question !== undefined) await answerOnce(chat, question, output, run.signal);
-          else await converse(chat, corpusText, output, terminal, run.signal);
+          else await converse(chat, text, output, terminal, run.signal);
         });
       },
       'nothing is kept of a conversation',
