@@ -68,8 +68,6 @@ export function descriptors2(library: LibraryHandle): DescriptorApi {
         operation('binary', (struct) => c.dnnl_binary_desc_init(struct, BinaryAlgorithm[kind], a, b, target)),
         attributes,
       ),
-    // 2.x has an iterator for them, which is not bound: what 2.6 chooses on a processor with AMX was not measured.
-    nextImplementation: () => false,
     appendSum: (postOps) => requireSuccess(c.dnnl_post_ops_append_sum(postOps, 1), 'dnnl_post_ops_append_sum'),
     appendElement: (postOps, kind, alpha, beta) => {
       const status = c.dnnl_post_ops_append_eltwise(postOps, 1, ELEMENT_ALGORITHMS[kind], alpha, beta);

@@ -7,7 +7,6 @@ import {
   type DnnlEngine,
   type DnnlMemoryDescriptor,
   type DnnlPostOps,
-  type DnnlPrimitiveDescriptor,
   type ElementOperation,
   Propagation,
 } from './descriptors.js';
@@ -75,7 +74,6 @@ export function descriptors3(library: LibraryHandle): DescriptorApi {
         target,
         attributes,
       ),
-    nextImplementation: (descriptor) => c.dnnl_primitive_desc_next_impl(descriptor) === 0,
     appendSum: (postOps) => requireSuccess(c.dnnl_post_ops_append_sum(postOps, 1, 0, 0), 'dnnl_post_ops_append_sum'),
     appendElement: (postOps, operation, alpha, beta) => {
       const status = c.dnnl_post_ops_append_eltwise(postOps, ELEMENT_ALGORITHMS[operation], alpha, beta);
@@ -94,9 +92,6 @@ function bindDescriptors(library: LibraryHandle) {
       'int dnnl_memory_desc_create_with_strides(_Out_ void **md, int ndims, const int64_t *dims, int type, const int64_t *strides)',
     ),
     dnnl_memory_desc_destroy: bind<(descriptor: Descriptor) => number>('int dnnl_memory_desc_destroy(void *md)'),
-    dnnl_primitive_desc_next_impl: bind<(descriptor: DnnlPrimitiveDescriptor) => number>(
-      'int dnnl_primitive_desc_next_impl(void *pd)',
-    ),
     dnnl_post_ops_append_sum: bind<(postOps: DnnlPostOps, scale: number, zeroPoint: number, type: number) => number>(
       'int dnnl_post_ops_append_sum(void *post_ops, float scale, int32_t zero_point, int type)',
     ),

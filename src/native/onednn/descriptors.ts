@@ -52,8 +52,6 @@ export interface DescriptorApi {
     c: DnnlMemoryDescriptor,
     attributes: DnnlAttributes | null,
   ): DnnlPrimitiveDescriptor;
-  /** Turns the descriptor of a product into that of the next implementation in oneDNN's order; false where there is none. */
-  nextImplementation(descriptor: DnnlPrimitiveDescriptor): boolean;
   /** Makes what follows add its result to what lies there. */
   appendSum(postOps: DnnlPostOps): void;
   appendElement(postOps: DnnlPostOps, operation: ElementOperation, alpha: number, beta: number): void;

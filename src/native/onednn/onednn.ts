@@ -3,7 +3,6 @@ import {
   Argument,
   BinaryAlgorithm,
   type BinaryOperation,
-  DataType,
   type DnnlAttributes,
   type DnnlEngine,
   type DnnlMemory,
@@ -21,10 +20,6 @@ const CPU = 1;
 const IN_ORDER = 1;
 /** `dnnl_query_impl_info_str` */
 const QUERY_IMPLEMENTATION = 8;
-
-/** Names of two implementations of a product: vector code for bf16, and older code for any shape. */
-const VECTOR_CODE = 'brg:avx512_core_bf16';
-const GENERAL_CODE = 'gemm:jit:bf16';
 
 /** A primitive that is ready to run on the memory at the given addresses. */
 export interface OneDnnKernel {
@@ -79,7 +74,7 @@ export class OneDnn {
     after: readonly PostOperation[],
   ): OneDnnKernel {
     const descriptor = this.#withAttributes(after, (attributes) =>
-      this.#preferMatrixUnit(() => this.#library.descriptors.matmul(this.#engine, a, b, c, attributes)),
+      this.#library.descriptors.matmul(this.#engine, a, b, c, attributes),
     );
     return this.#kernel(descriptor, [Argument.SRC, Argument.WEIGHTS, Argument.DST], [a, b, c], after);
   }
@@ -132,32 +127,6 @@ export class OneDnn {
     for (const descriptor of this.#descriptors) this.#library.descriptors.release(descriptor);
     bindings.dnnl_stream_destroy(this.#stream);
     bindings.dnnl_engine_destroy(this.#engine);
-  }
-
-  /**
-   * oneDNN 3.2 has no code with the matrix unit (AMX) for products of more than 512 columns that sum up fewer than 128 values, as the
-   * scores of attention do, and takes vector code. Its older code, which comes next in its order, does use the unit: 192 × 64 times
-   * 64 × 1,024 took 64 µs in place of 266 (Emerald Rapids).
-   */
-  #preferMatrixUnit(create: () => DnnlPrimitiveDescriptor): DnnlPrimitiveDescriptor {
-    const first = create();
-    if (this.#implementationOf(first) !== VECTOR_CODE || !this.#hasMatrixUnit()) return first;
-    const next = create();
-    const isGeneral = this.#library.descriptors.nextImplementation(next) && this.#implementationOf(next) === GENERAL_CODE;
-    const [taken, other] = isGeneral ? [next, first] : [first, next];
-    this.#library.bindings.dnnl_primitive_desc_destroy(other);
-    return taken;
-  }
-
-  /** Whether oneDNN multiplies with a matrix unit where it has code for the shape. */
-  #hasMatrixUnit(): boolean {
-    const { descriptors, bindings } = this.#library;
-    const square = (type: number) => this.describe([128, 128], [128, 1], type);
-    const factor = square(DataType.BF16);
-    const descriptor = descriptors.matmul(this.#engine, factor, factor, square(DataType.F32), null);
-    const implementation = this.#implementationOf(descriptor);
-    bindings.dnnl_primitive_desc_destroy(descriptor);
-    return implementation.includes('amx');
   }
 
   /** Descriptors keep a copy of the attributes. */

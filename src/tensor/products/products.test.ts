@@ -299,21 +299,19 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
 
   test('scores of many keys, by the matrix unit where there is one', () => {
     const attention = create();
-    const [queries, keys, scores] = [dense([16, 64], type), { dimensions: [64, 640], strides: [1, 64], type }, dense([16, 640])];
+    const [keys, queries, scores] = [dense([640, 64], type), { dimensions: [64, 16], strides: [1, 64], type }, dense([640, 16])];
     fillExactly(leftValues, 9, type);
     fillExactly(rightValues, 10, type);
     store(leftValues, a, type);
     store(rightValues, b, type);
-    for (const accumulate of [false, true]) {
-      fill(cValues, 11);
-      const expected = multiplied(queries, keys, scores, accumulate);
-      attention.matmul(queries, keys, scores, accumulate)(a, b, c);
-      for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
-    }
+    fill(dValues, 11);
+    const expected = multiplied(keys, queries, scores, false);
+    attention.offsetMatmul(keys, queries, scores)(a, b, c, d);
+    for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value - dValues[offset % 16]!, 3);
     const square = dense([128, 128], type);
     provider.matmul(square, square, dense([128, 128]));
     const hasMatrixUnit = [...provider.implementations].some((name) => name.includes('amx'));
-    if (hasMatrixUnit) expect([...attention.implementations].filter((name) => name.includes('avx512_core_bf16'))).toEqual([]);
+    if (hasMatrixUnit) expect([...attention.implementations].filter((name) => !name.includes('amx'))).toEqual([]);
     attention.dispose();
   });
 
