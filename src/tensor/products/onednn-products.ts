@@ -70,10 +70,16 @@ export class OneDnnProducts implements Products {
   offsetMatmul(a: Layout, b: Layout, c: Layout, scales = false): Kernel {
     const offsets = dense([1, c.dimensions[1]!]);
     const factors = { ...c, type: 'f32' } as const;
-    return this.#kernels.matmul(a, b, c, [
-      { kind: 'subtract', operand: offsets },
-      ...(scales ? [{ kind: 'multiply', operand: factors } as const] : []),
-    ]);
+    const scaling = scales ? [{ kind: 'multiply', operand: factors } as const] : [];
+    if (this.operandType !== 'f32') return this.#kernels.matmul(a, b, c, [{ kind: 'subtract', operand: offsets }, ...scaling]);
+    // What comes after its products in f32 oneDNN 3.2 does in a pass that takes longer than an operation of its own (AVX2).
+    const product = this.#kernels.matmul(a, b, c);
+    const subtract = this.#kernels.binary('subtract', c, offsets, c, scaling);
+    return (left, right, result, ...operands) => {
+      product(left!, right!, result!);
+      const [offset, ...others] = operands;
+      subtract(result!, offset!, result!, ...others);
+    };
   }
 
   copy(source: Layout, target: Layout): Kernel {
