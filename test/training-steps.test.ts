@@ -131,7 +131,7 @@ describe('gradients are those of the graph step', () => {
     step.dispose();
   });
 
-  // The weight of that row is 0 in f32 then, and tells nothing of the sum that it was divided by.
+  // Its score is what the attention subtracts from all others, whose powers of e then overflow, or vanish.
   test.each(STEP_KINDS.slice(1))('where queries look far away from the first row, $name', async ({ create }) => {
     const options = stepOptions();
     const rowValues = model.config.kvHeads * model.config.headDimension;

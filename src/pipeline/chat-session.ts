@@ -30,7 +30,10 @@ export class ChatSession {
     this.#sampling = sampling;
   }
 
-  /** A conversation with the engine in this process, behind a cartridge that was read; without one the model answers alone. With `text`, see {@link EngineChatBackendOptions}. */
+  /**
+   * A conversation with the engine in this process, behind a cartridge that was read; without one the model answers alone. For `text`
+   * see {@link EngineChatBackendOptions}.
+   */
   static async start(
     options: { session: ModelSession; cartridge?: Cartridge; text?: string } & Omit<ChatSessionOptions, 'backend'>,
   ): Promise<ChatSession> {

@@ -1,7 +1,7 @@
 import { GgmlType } from '../../native/ggml.js';
 import type { GgmlTensor } from '../../native/handles.js';
 import type { Placement, PointedGraphBuilder } from '../pointed-graph.js';
-import { dense, type Layout, OPERAND_BYTES, type OperandType } from './products.js';
+import { dense, type Layout, OPERAND_BYTES, type OperandType, transposed } from './products.js';
 
 /** How ggml calls the types of operands. */
 export const GGML_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32, bf16: GgmlType.BF16 };
@@ -19,9 +19,7 @@ const SCRATCH = 5;
  */
 export function addMatmul(builder: PointedGraphBuilder, a: Layout, b: Layout, c: Layout, accumulate: boolean): number {
   const product = new ScratchProduct(builder);
-  const left = product.withInnerFirst(A, a);
-  const right = product.withInnerFirst(B, swapLastTwo(b));
-  product.store(builder.ggml.ggml_mul_mat(builder.context, right, left), c, accumulate);
+  product.store(product.multiply(a, b), c, accumulate);
   return product.scratchBytes;
 }
 
@@ -30,12 +28,10 @@ export function addOffsetMatmul(builder: PointedGraphBuilder, a: Layout, b: Layo
   const { ggml, context } = builder;
   const [rows, columns] = c.dimensions as [number, number];
   const product = new ScratchProduct(builder);
-  const left = product.withInnerFirst(A, a);
-  const right = product.withInnerFirst(B, swapLastTwo(b));
   const isF32 = (c.type ?? 'f32') === 'f32';
   const between = isF32 ? { slot: C, offset: 0 } : product.take(dense(c.dimensions));
   const inPlace = (node: GgmlTensor) => builder.result(between.slot, node, { offset: between.offset });
-  const multiplied = inPlace(ggml.ggml_mul_mat(context, right, left));
+  const multiplied = inPlace(product.multiply(a, b));
   let values = inPlace(ggml.ggml_sub(context, multiplied, builder.input(OFFSETS, [columns])));
   if (scales) values = inPlace(ggml.ggml_mul(context, values, builder.input(FACTORS, [columns, rows])));
   if (!isF32) {
@@ -65,8 +61,15 @@ export class ScratchProduct {
     this.#builder = builder;
   }
 
+  /** a · b, which is still to be given a place. ggml multiplies rows by rows. */
+  multiply(a: Layout, b: Layout): GgmlTensor {
+    const left = this.#withInnerFirst(A, a);
+    const right = this.#withInnerFirst(B, transposed(b));
+    return this.#builder.ggml.ggml_mul_mat(this.#builder.context, right, left);
+  }
+
   /** The factor [.., rows, inner] in a slot, copied when its inner dimension has gaps. */
-  withInnerFirst(slot: number, layout: Layout): GgmlTensor {
+  #withInnerFirst(slot: number, layout: Layout): GgmlTensor {
     const { dimensions, placement } = placed(layout);
     const factor = this.#builder.input(slot, dimensions, placement);
     if (layout.strides.at(-1) === 1 || dimensions[0] === 1) return factor;
@@ -100,11 +103,6 @@ export class ScratchProduct {
     const { slot, offset } = this.take(layout);
     return this.#builder.result(slot, node, { offset });
   }
-}
-
-function swapLastTwo(layout: Layout): Layout {
-  const swap = (list: readonly number[]) => [...list.slice(0, -2), list.at(-1)!, list.at(-2)!];
-  return { ...layout, dimensions: swap(layout.dimensions), strides: swap(layout.strides) };
 }
 
 /** ggml's product writes to any strides that do not fall from one dimension to the next. */

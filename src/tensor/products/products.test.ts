@@ -297,6 +297,20 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     }
   });
 
+  test('products of many columns', () => {
+    const [queries, keys, scores] = [dense([16, 64], type), { dimensions: [64, 640], strides: [1, 64], type }, dense([16, 640])];
+    fillExactly(leftValues, 9, type);
+    fillExactly(rightValues, 10, type);
+    store(leftValues, a, type);
+    store(rightValues, b, type);
+    for (const accumulate of [false, true]) {
+      fill(cValues, 11);
+      const expected = multiplied(queries, keys, scores, accumulate);
+      provider.matmul(queries, keys, scores, accumulate)(a, b, c);
+      for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+    }
+  });
+
   test('scores of many keys, by the matrix unit where there is one', () => {
     const attention = create();
     const [keys, queries, scores] = [dense([640, 64], type), { dimensions: [64, 16], strides: [1, 64], type }, dense([640, 16])];

@@ -104,9 +104,10 @@ export function dense(dimensions: readonly number[], type: OperandType = 'f32'):
   return { dimensions, strides, type };
 }
 
-/** A matrix read with its rows as columns. */
-export function transposed({ dimensions: [rows, columns], strides: [s0, s1], ...rest }: Layout): Layout {
-  return { dimensions: [columns!, rows!], strides: [s1!, s0!], ...rest };
+/** The last two dimensions the other way round: a matrix read with its rows as columns. */
+export function transposed(layout: Layout): Layout {
+  const swap = (list: readonly number[]) => [...list.slice(0, -2), list.at(-1)!, list.at(-2)!];
+  return { ...layout, dimensions: swap(layout.dimensions), strides: swap(layout.strides) };
 }
 
 export function isEmpty({ dimensions }: Layout): boolean {

@@ -58,7 +58,7 @@ export class AttentionBackward {
     if (wantsOwn) this.#clear(idleTokens);
     this.#keys.loadPrefix(prefix);
     for (const run of runs) {
-      this.#keys.loadBlocks(run, layer);
+      if (wantsOwn) this.#keys.loadBlocks(run, layer);
       // The last tile sees all keys of the run: it begins the sums to which the others add.
       const last = run.parts.at(-1)!.tile;
       for (let index = run.parts.length - 1; index >= 0; index--) {

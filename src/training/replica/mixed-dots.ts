@@ -1,4 +1,5 @@
 import { dense, type Kernel, OPERAND_BYTES } from '../../tensor/products/products.js';
+import { groupOf } from './attention-work.js';
 import { type Block, cutIntoBlocks } from './blocks.js';
 import type { ReplicaContext } from './replica-context.js';
 
@@ -12,7 +13,7 @@ export class MixedDots {
   constructor(context: ReplicaContext) {
     const { products, model, shape } = context;
     const { heads, kvHeads, headDimension: D } = model.config;
-    const group = heads / kvHeads;
+    const group = groupOf(context);
     const dimensions = [kvHeads, shape.tokens, group];
     this.#context = context;
     this.#blocks = cutIntoBlocks(shape.tokens * heads, D, (rows) => products.rowDots(rows, D));

@@ -113,6 +113,7 @@ function layOutLayers(
 
 function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: ModelConfig, shape: ReplicaShape) {
   const { tokens, blockTokens, prefixTokens, slotTokens } = shape;
+  const tileQueries = blockTokens * (heads / kvHeads);
   return {
     rows: tokens,
     hidden: tokens * embedding,
@@ -120,8 +121,8 @@ function valueCounts({ embedding, heads, kvHeads, headDimension, feedForward }: 
     queries: tokens * heads * headDimension,
     keys: tokens * kvHeads * headDimension,
     feedForward: tokens * feedForward,
-    tileQueries: blockTokens * (heads / kvHeads),
-    scores: blockTokens * (heads / kvHeads) * (prefixTokens + slotTokens),
+    tileQueries,
+    scores: tileQueries * (prefixTokens + slotTokens),
     jointKeys: kvHeads * (prefixTokens + slotTokens) * headDimension,
     block: Math.max(BLOCK_VALUES, embedding),
   };
