@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads';
+import { type TransferListItem, Worker } from 'node:worker_threads';
 import { CartridgesError } from './errors.js';
 import type { WorkerReply, WorkerRequests } from './worker-requests.js';
 
@@ -57,11 +57,15 @@ export class WorkerThread<Requests extends WorkerRequests<Requests>> {
     return this.#failure !== undefined;
   }
 
-  /** Rejects with what the thread threw, and `ENGINE_FAILURE` when it ended. */
-  request<Kind extends keyof Requests>(kind: Kind, request: Requests[Kind]['request']): Promise<Requests[Kind]['answer']> {
+  /** Rejects with what the thread threw, and `ENGINE_FAILURE` when it ended. What `transfer` lists is the thread's own from then on. */
+  request<Kind extends keyof Requests>(
+    kind: Kind,
+    request: Requests[Kind]['request'],
+    transfer: readonly TransferListItem[] = [],
+  ): Promise<Requests[Kind]['answer']> {
     if (this.#failure) return Promise.reject(this.#failure);
     this.#worker.ref();
-    this.#worker.postMessage({ kind, ...request });
+    this.#worker.postMessage({ kind, ...request }, transfer);
     return new Promise((resolve, reject) => {
       this.#pending.push({ resolve, reject });
     });

@@ -7,8 +7,9 @@ import { callAsync, viewMemory } from '../native/koffi.js';
 import { FlashAttention } from '../native/llama.js';
 import { NativeBytes } from '../native/native-bytes.js';
 import type { LlamaBatch } from '../native/structs.js';
+import { isShared } from './decoding/choice-task.js';
 import type { Decoded, DecodedContext, RowRule } from './decoding/decode-requests.js';
-import { type DecodeThread, decodeThread } from './decoding/decode-thread.js';
+import { type DecodeThread, decodeThread, provideChoiceHelpers } from './decoding/decode-thread.js';
 import { LogitsViews } from './decoding/logits-views.js';
 import { Threadpool } from './decoding/threadpool.js';
 import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
@@ -191,6 +192,7 @@ interface MadeContext {
 
 /** What libllama made: a context with its memory and threads, and a batch to fill. */
 interface NativeContext extends DecodedContext {
+  threads: number;
   threadpool: Threadpool;
   memory: LlamaMemory;
   batch: LlamaBatch;
@@ -217,6 +219,7 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
     const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
     const batch = llama.llama_batch_init(settings.batchRows, 0, 1);
     return {
+      threads: settings.threads,
       threadpool,
       context,
       memory: llama.llama_get_memory(context),
@@ -306,13 +309,14 @@ async function decodeBatch(
   batch: LlamaBatch,
   rules: readonly RowRule[],
 ): Promise<DecodeOutcome> {
-  const { context, vocabularySize, withdrawal } = native;
+  const { context, vocabularySize, withdrawal, threads } = native;
   const thread = decodeThread(engine);
   if (thread !== native.thread) {
     // The thread's first decode of the context. Nothing waits for the answer: what is asked for ahead must come behind the decode.
     thread.request('openContext', { context, vocabularySize, withdrawal }).catch(() => undefined);
     native.thread = thread;
   }
+  if (isShared(rules.length, vocabularySize)) provideChoiceHelpers(thread, threads);
   return outcomeOf(engine, await thread.request('decode', { context, batch, rules }));
 }
 

@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { GgmlThreadpool, LlamaContext } from '../../native/handles.js';
 import type { LlamaBatch, ThreadpoolParams } from '../../native/structs.js';
 import type { ChoiceRule, TokenChoice } from '../token-choice.js';
@@ -37,6 +38,8 @@ export interface DecodeRequests {
     request: { create: bigint; params: ThreadpoolParams };
     answer: { threadpool: GgmlThreadpool | null };
   };
+  /** Threads that choose tokens together with this one, once. */
+  haveHelpers: { request: { ports: readonly MessagePort[]; claims: SharedArrayBuffer }; answer: object };
   /** Before the first decode of a context. */
   openContext: { request: DecodedContext; answer: object };
   /** Before it is freed. */

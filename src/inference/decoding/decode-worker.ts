@@ -9,15 +9,16 @@ import { openGgml } from '../../native/open-ggml.js';
 import { blockSignals } from '../../native/signals.js';
 import '../../native/structs.js';
 import { TopCandidates } from '../top-logprobs.js';
+import { ChoiceHelpers } from './choice-helpers.js';
 import type { DecodeRequests, DecodeStart } from './decode-requests.js';
-import { type DecodeFunctions, Decoding } from './decoding.js';
+import { type Choosing, type DecodeFunctions, Decoding } from './decoding.js';
 
 const createPrototype = koffi.proto('void *cartridges_threadpool_new(ggml_threadpool_params *params)');
 
 /** The entry of the decode thread. */
 class DecodeWorker implements RequestHandler<DecodeRequests> {
   readonly #llama: DecodeFunctions;
-  readonly #candidates = new TopCandidates();
+  readonly #choosing: Choosing = { candidates: new TopCandidates(), helpers: undefined };
   readonly #decodings = new Map<LlamaContext, Decoding>();
 
   constructor({ libraries }: DecodeStart) {
@@ -29,8 +30,11 @@ class DecodeWorker implements RequestHandler<DecodeRequests> {
     switch (request.kind) {
       case 'startThreadpool':
         return { threadpool: koffi.call(request.create, createPrototype, request.params) as GgmlThreadpool | null };
+      case 'haveHelpers':
+        this.#choosing.helpers = new ChoiceHelpers(request.ports, request.claims, this.#choosing.candidates);
+        return {};
       case 'openContext':
-        this.#decodings.set(request.context, new Decoding(this.#llama, request, this.#candidates));
+        this.#decodings.set(request.context, new Decoding(this.#llama, request, this.#choosing));
         return {};
       case 'closeContext':
         this.#decodings.delete(request.context);

@@ -1,6 +1,8 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { HAS_SMOLLM2, SMOLLM2_NOTE, SMOLLM2_PATH } from '../../../test/support/smollm2.js';
 import type { Sampling } from '../../chat/chat-client.js';
 import { packageRoot } from '../../core/package.js';
+import { WorkerThread } from '../../core/worker-thread.js';
 import type { InferenceEngine } from '../inference-engine.js';
 import { LanguageModel } from '../language-model.js';
 import type { Completion, GenerationRequest } from '../requests.js';
@@ -52,4 +54,27 @@ it('lets an answer end where it ends, and frees its room', async () => {
   expect(stopped.tokens.length).toBeLessThan(40);
   await engine.whenIdle();
   expect(engine.freeCells).toBe(engine.contextTokens);
+});
+
+describe.skipIf(!HAS_SMOLLM2)(`with the vocabulary of SmolLM2-135M${SMOLLM2_NOTE}`, () => {
+  it('chooses with several threads the same tokens as the event loop, in the same batches', async () => {
+    const large = await LanguageModel.load({ modelPath: SMOLLM2_PATH, device: 'cpu', threads: 2 });
+    const many = await large.createContext({ contextTokens: 1024, maxRequests: 16, batchTokens: 256 });
+    const asked = vi.spyOn(WorkerThread.prototype, 'request');
+    const completeAll = (change: Partial<Sampling>) =>
+      Promise.all(
+        Array.from({ length: 16 }, async (_, index) => {
+          const sampling = index % 2 === 0 ? { temperature: 0 } : { temperature: 1, topP: 0.9, seed: index };
+          const prompt = large.tokenizer.encode(`The lamp of number ${index} is`);
+          const topLogprobs = index % 4 === 0 ? undefined : 20;
+          const request = { prompt, maxTokens: 6, ignoreEndOfGeneration: true, sampling: { ...sampling, ...change } };
+          return untimed(await many.complete({ ...request, ...(topLogprobs !== undefined && { topLogprobs }) }));
+        }),
+      );
+    const onEventLoop = await completeAll(ON_THE_EVENT_LOOP);
+    expect(asked.mock.calls.map(([kind]) => kind)).not.toContain('haveHelpers');
+    expect(await completeAll({})).toEqual(onEventLoop);
+    expect(asked.mock.calls.map(([kind]) => kind)).toContain('haveHelpers');
+    await large.dispose();
+  });
 });

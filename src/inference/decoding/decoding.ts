@@ -5,23 +5,31 @@ import type { LlamaBatch } from '../../native/structs.js';
 import { Sampler } from '../sampler.js';
 import { chooseToken } from '../token-choice.js';
 import type { TopCandidates } from '../top-logprobs.js';
+import type { ChoiceHelpers } from './choice-helpers.js';
+import { isShared } from './choice-task.js';
 import type { Decoded, DecodedContext, RowRule } from './decode-requests.js';
 import { LogitsViews } from './logits-views.js';
 
 export type DecodeFunctions = Pick<Llama, 'llama_decode' | 'llama_synchronize' | 'llama_get_logits_ith'>;
 
-/** A row of a batch whose next token is chosen here, and how. */
-interface ChosenRow {
-  row: number;
+/** What the decodes of all contexts choose tokens with. */
+export interface Choosing {
+  /** Working memory. */
+  candidates: TopCandidates;
+  /** Other threads, once they were worth while. */
+  helpers: ChoiceHelpers | undefined;
+}
+
+/** A row of a batch whose next token is chosen here, and how; the sampler is where the row's draws are. */
+interface ChosenRow extends RowRule {
   sampler: Sampler;
-  topLogprobs: number | undefined;
 }
 
 /** The decodes of one context on the decode thread: a batch, and others that follow from the tokens that were chosen behind it. */
 export class Decoding {
   readonly #llama: DecodeFunctions;
   readonly #context: LlamaContext;
-  readonly #candidates: TopCandidates;
+  readonly #choosing: Choosing;
   readonly #logits: LogitsViews;
   readonly #withdrawal: Int32Array;
   #batch: LlamaBatch | undefined;
@@ -30,11 +38,10 @@ export class Decoding {
   #rows: readonly ChosenRow[] = [];
   #last: Decoded | undefined;
 
-  /** @param candidates  Working memory. */
-  constructor(llama: DecodeFunctions, { context, vocabularySize, withdrawal }: DecodedContext, candidates: TopCandidates) {
+  constructor(llama: DecodeFunctions, { context, vocabularySize, withdrawal }: DecodedContext, choosing: Choosing) {
     this.#llama = llama;
     this.#context = context;
-    this.#candidates = candidates;
+    this.#choosing = choosing;
     this.#logits = new LogitsViews(llama, context, vocabularySize);
     this.#withdrawal = withdrawal;
   }
@@ -42,9 +49,7 @@ export class Decoding {
   decode(batch: LlamaBatch, rules: readonly RowRule[]): Decoded {
     this.#batch = batch;
     this.#batchRows = undefined;
-    this.#rows = rules.map(({ row, rule }) => {
-      return { row, sampler: new Sampler(rule.sampling, rule.random), topLogprobs: rule.topLogprobs };
-    });
+    this.#rows = rules.map(({ row, rule }) => ({ row, rule, sampler: new Sampler(rule.sampling, rule.random) }));
     return this.#decode(batch);
   }
 
@@ -68,9 +73,20 @@ export class Decoding {
   }
 
   #choose(): Decoded['choices'] {
-    return this.#rows.map(({ row, sampler, topLogprobs }) => {
-      return chooseToken(this.#logits.at(row), sampler, topLogprobs, this.#candidates);
+    const { candidates, helpers } = this.#choosing;
+    if (helpers && isShared(this.#rows.length, this.#logits.memory.vocabularySize)) return this.#chooseWith(helpers);
+    return this.#rows.map(({ row, rule, sampler }) => {
+      return chooseToken(this.#logits.at(row), sampler, rule.topLogprobs, candidates);
     });
+  }
+
+  #chooseWith(helpers: ChoiceHelpers): Decoded['choices'] {
+    const rows = this.#rows.map(({ row, rule, sampler }) => {
+      return { logits: this.#logits.addressOf(row), rule: { ...rule, random: sampler.random } };
+    });
+    const choices = helpers.choose(rows, this.#logits.memory);
+    for (const { sampler } of this.#rows) sampler.passOver();
+    return choices;
   }
 
   #putChosen(batch: LlamaBatch, choices: Decoded['choices']): void {
