@@ -25,6 +25,7 @@ const synthesisSettings = z.strictObject({
     .optional()
     .describe('leave out answers in which the model gave a token less than this probability: it guessed'),
   keepDuplicates: z.boolean().default(false).describe('keep a question that was asked before'),
+  keepRepeated: z.boolean().default(true).describe('keep an answer that another question about the same piece had before'),
 });
 
 /** Settings of context distillation. */

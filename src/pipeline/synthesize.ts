@@ -62,6 +62,7 @@ async function synthesizeInto(options: SynthesizeDatasetOptions): Promise<Synthe
         endRepetition: synthesis.endRepetition,
         keepTruncated: plan.keepTruncated,
         minTokenProbability: plan.minTokenProbability,
+        keepRepeated: synthesis.keepRepeated,
         duplicates: synthesis.keepDuplicates ? 'keep' : 'chunk',
       },
       teacher: { model: session.fingerprint, framing: { name: session.framing.name, hash: session.framing.hash } },

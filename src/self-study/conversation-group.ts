@@ -3,11 +3,11 @@ import { CartridgesError, throwIfAborted, toCartridgesError } from '../core/erro
 import { leastBestProbability } from '../core/sparse-logprobs.js';
 import type { Conversation } from './conversation.js';
 import { type PlannedConversation, systemPrompt } from './plan.js';
-import type { QuestionLog } from './question-log.js';
 import type { SynthesisSettings } from './synthesis-settings.js';
+import type { TextOwners } from './text-owners.js';
 
 /** Why a conversation is not worth keeping. */
-type Flaw = 'empty' | 'truncated' | 'duplicate' | 'unsure';
+type Flaw = 'empty' | 'truncated' | 'duplicate' | 'unsure' | 'repeated';
 
 /** What became of a planned conversation. It is kept when `conversation` is there, whatever flaw it has. */
 export interface Outcome {
@@ -24,7 +24,9 @@ const RETRIES = 2;
 interface GroupContext {
   client: ChatClient;
   settings: SynthesisSettings;
-  questions: QuestionLog;
+  questions: TextOwners;
+  /** Of the kept conversations. */
+  answers: TextOwners;
   signal?: AbortSignal;
 }
 
@@ -41,19 +43,30 @@ export async function runGroup(group: readonly PlannedConversation[], context: G
       [outcomes[i]] = await attempt([outcomes[i].planned], context);
     }
   }
+  for (const outcome of outcomes) findRepetition(outcome, context);
   settleQuestions(outcomes, context.questions);
   return outcomes;
 }
 
+/** Whether an earlier question about the chunk already had the answer; that counts where nothing else is wrong with it. */
+function findRepetition(outcome: Outcome, { answers, settings }: GroupContext): void {
+  const { planned, conversation, flaw } = outcome;
+  if (!conversation) return;
+  const isNew = answers.claim(planned.chunk.id, conversation.messages[1].content, planned.index);
+  if (isNew || flaw) return;
+  outcome.flaw = 'repeated';
+  if (!settings.keepRepeated) outcome.conversation = undefined;
+}
+
 /** Leaves in the log what the kept conversations asked and nothing else: a resumed run knows no more than that. */
-function settleQuestions(outcomes: readonly Outcome[], questions: QuestionLog): void {
+function settleQuestions(outcomes: readonly Outcome[], questions: TextOwners): void {
   const kept = outcomes.filter(({ conversation }) => conversation);
   for (const outcome of outcomes) release(outcome, questions);
   for (const { planned, question } of kept) questions.claim(planned.chunk.id, question as string, planned.index);
 }
 
 /** Gives back what an attempt asked: the next one may ask another question, as its batch is another. */
-function release({ planned, question }: Outcome, questions: QuestionLog): void {
+function release({ planned, question }: Outcome, questions: TextOwners): void {
   if (question !== undefined) questions.release(planned.chunk.id, question, planned.index);
 }
 

@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { normalizeQuestion, QuestionLog } from './question-log.js';
 import { BUILT_IN_PROMPTS, fillTemplate, loadPromptSet, SEED_KINDS } from './seed-prompts.js';
+import { normalizeText, TextOwners } from './text-owners.js';
 
 let folder: string;
 
@@ -68,27 +68,27 @@ describe('fillTemplate', () => {
   });
 });
 
-describe('normalizeQuestion', () => {
+describe('normalizeText', () => {
   it('folds case, white space, Unicode form and closing punctuation only', () => {
-    expect(normalizeQuestion('  Who\tis\nＡda ?! ')).toBe('who is ada');
-    expect(normalizeQuestion('Who is Ada?')).not.toBe(normalizeQuestion('Who is Adam?'));
-    expect(normalizeQuestion('Is 1.5 < 2?')).toBe('is 1.5 < 2');
+    expect(normalizeText('  Who\tis\nＡda ?! ')).toBe('who is ada');
+    expect(normalizeText('Who is Ada?')).not.toBe(normalizeText('Who is Adam?'));
+    expect(normalizeText('Is 1.5 < 2?')).toBe('is 1.5 < 2');
   });
 });
 
-describe('QuestionLog', () => {
+describe('TextOwners', () => {
   it('knows who asked first, within a chunk or anywhere', () => {
-    const perChunk = new QuestionLog('chunk');
+    const perChunk = new TextOwners('chunk');
     expect(perChunk.claim('a', 'Why?', 0)).toBe(true);
     expect(perChunk.claim('a', 'why', 1)).toBe(false);
     expect(perChunk.claim('b', 'why', 2)).toBe(true);
-    const anywhere = new QuestionLog('corpus');
+    const anywhere = new TextOwners('corpus');
     expect(anywhere.claim('a', 'Why?', 0)).toBe(true);
     expect(anywhere.claim('b', 'why', 2)).toBe(false);
   });
 
   it('lets only the owner release a question', () => {
-    const log = new QuestionLog('chunk');
+    const log = new TextOwners('chunk');
     log.claim('a', 'Why?', 0);
     log.release('a', 'Why?', 1);
     expect(log.claim('a', 'Why?', 1)).toBe(false);

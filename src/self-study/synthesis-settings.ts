@@ -23,6 +23,8 @@ const synthesisSettingsSchema = z.strictObject({
   minProbabilityMass: z.number().gt(0).max(1).default(0.99),
   /** Drop a question asked before about the same chunk, or about any chunk, or keep it. */
   duplicates: z.enum(['chunk', 'corpus', 'keep']).default('chunk'),
+  /** Keep an answer that another question about the same chunk already had. */
+  keepRepeated: z.boolean().default(true),
   /** Keep conversations with an empty question or answer. */
   keepEmpty: z.boolean().default(false),
   /** Keep conversations whose question or answer was cut by its token limit, or ended because it only repeated itself. */

@@ -213,9 +213,17 @@ describe('filters', () => {
     expect(await run('c', client(), { minTokenProbability: 0.61 })).toMatchObject({ kept: 0, unsure: 22 });
   });
 
-  it('keep the same answer to another question', async () => {
-    const client = new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The captain is Ada.' }));
-    expect(await run('a', client)).toMatchObject({ kept: 22, duplicate: 0 });
+  it('keep the same answer to another question about a chunk, unless told otherwise, and count it', async () => {
+    const client = () => new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The captain is Ada.' }));
+    expect(await run('a', client())).toMatchObject({ kept: 22, duplicate: 0, repeated: 19 });
+    expect(await run('b', client(), { keepRepeated: false })).toMatchObject({ kept: 3, duplicate: 0, repeated: 19 });
+    const chunks = (await load('b')).map(({ metadata }) => metadata.chunkId);
+    expect(new Set(chunks).size).toBe(3);
+  });
+
+  it('count an answer once, as what is worse about it', async () => {
+    const client = new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The', finishReason: 'length' }));
+    expect(await run('a', client, { keepTruncated: true })).toMatchObject({ kept: 22, truncated: 22, repeated: 0 });
   });
 
   it('do not ask role B a duplicate question', async () => {
@@ -229,6 +237,7 @@ describe('filters', () => {
     { conversations: 60 },
     { conversations: 60, duplicates: 'corpus' },
     { conversations: 60, minTokenProbability: 0.5 },
+    { conversations: 60, keepRepeated: false },
     { conversations: 60, duplicates: 'keep', keepEmpty: true, keepTruncated: true },
   ] as const)('give the same dataset after an interruption: %o', async (settings) => {
     await run('whole', messy(), settings);

@@ -9,9 +9,9 @@ import { DatasetWriter, type ShardSummary } from './dataset/dataset-writer.js';
 import { type DatasetCounts, type DatasetRecipe, sumCounts } from './dataset/manifest.js';
 import { readShard } from './dataset/open-dataset.js';
 import { type PlannedConversation, planConversations } from './plan.js';
-import { QuestionLog } from './question-log.js';
 import type { PromptSet } from './seed-prompts.js';
 import { resolveSynthesisSettings, type SynthesisSettings, type SynthesisSettingsInput } from './synthesis-settings.js';
+import { TextOwners } from './text-owners.js';
 
 export interface SynthesizeOptions extends RunOptions {
   /** The dataset is written here. A folder with shards of the same synthesis is continued. */
@@ -100,7 +100,7 @@ function describeRecipe(
 /** Runs what the manifest has not attempted yet, shard by shard. */
 async function runShards(options: SynthesizeOptions, settings: SynthesisSettings, writer: DatasetWriter): Promise<void> {
   const { onProgress, signal } = options;
-  const questions = await restoreQuestions(writer, settings, signal);
+  const owners = await restoreOwners(writer, settings, signal);
   const plan = planConversations(options.chunks, options.prompts, settings);
   const groups = toGroups(plan.slice(writer.manifest.counts.attempted), settings.concurrency);
   const failures = new FailureStreak();
@@ -111,7 +111,7 @@ async function runShards(options: SynthesizeOptions, settings: SynthesisSettings
     const outcomes: Outcome[] = [];
     let finishedGroups = 0;
     for (const group of shard) {
-      const finished = await runGroup(group, { client: options.client, settings, questions, signal });
+      const finished = await runGroup(group, { client: options.client, settings, ...owners, signal });
       outcomes.push(...finished);
       finishedGroups++;
       for (const outcome of finished) failures.add(outcome, options);
@@ -130,15 +130,18 @@ async function runShards(options: SynthesizeOptions, settings: SynthesisSettings
   }
 }
 
-/** The questions of finished shards: all that later groups need to know of them. */
-async function restoreQuestions(writer: DatasetWriter, settings: SynthesisSettings, signal?: AbortSignal): Promise<QuestionLog> {
-  const questions = new QuestionLog(settings.duplicates === 'corpus' ? 'corpus' : 'chunk');
+/** What the conversations of finished shards asked and answered: all that later groups need to know of them. */
+async function restoreOwners(writer: DatasetWriter, settings: SynthesisSettings, signal?: AbortSignal) {
+  const questions = new TextOwners(settings.duplicates === 'corpus' ? 'corpus' : 'chunk');
+  const answers = new TextOwners('chunk');
   for (const shard of writer.manifest.shards) {
     for await (const { id, messages, metadata } of readShard(writer.folder, shard, signal)) {
-      questions.claim(String(metadata.chunkId), messages[0].content, Number(id));
+      const [question, answer] = messages;
+      questions.claim(String(metadata.chunkId), question.content, Number(id));
+      answers.claim(String(metadata.chunkId), answer.content, Number(id));
     }
   }
-  return questions;
+  return { questions, answers };
 }
 
 function toGroups(plan: readonly PlannedConversation[], concurrency: number): PlannedConversation[][] {
@@ -184,13 +187,14 @@ function countOutcomes(outcomes: readonly Outcome[]): DatasetCounts {
     empty: flawed('empty'),
     truncated: flawed('truncated'),
     unsure: flawed('unsure'),
+    repeated: flawed('repeated'),
     failed: outcomes.filter(({ error }) => error).length,
     answerTokens: kept.reduce((sum, { messages }) => sum + (messages[1].tokenIds?.length ?? 0), 0),
   };
 }
 
-function describeCounts({ attempted, kept, duplicate, empty, truncated, unsure, failed }: DatasetCounts): string {
-  const dropped = Object.entries({ duplicate, empty, truncated, unsure, failed }).filter(([, count]) => count > 0);
-  const details = dropped.map(([what, count]) => `${count} ${what}`).join(', ');
+function describeCounts({ attempted, kept, answerTokens: _, ...flaws }: DatasetCounts): string {
+  const found = Object.entries(flaws).filter(([, count]) => count > 0);
+  const details = found.map(([what, count]) => `${count} ${what}`).join(', ');
   return `kept ${kept} of ${attempted} conversations${details === '' ? '' : ` (${details})`}`;
 }

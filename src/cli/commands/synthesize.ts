@@ -24,8 +24,8 @@ export function addSynthesizeCommand(program: Command, terminal: Terminal): void
           const { synthesizeDataset } = await import('../../pipeline/synthesize.js');
           const report = await synthesizeDataset({ session, corpus, settings, folder, ...run });
           output.result(report, () => {
-            const { kept, attempted, duplicate, empty, truncated, unsure, failed } = report;
-            return `${folder}: ${kept} of ${attempted} conversations kept (${duplicate} duplicate, ${empty} empty, ${truncated} cut, ${unsure} unsure, ${failed} failed)`;
+            const { kept, attempted, duplicate, empty, truncated, unsure, repeated, failed } = report;
+            return `${folder}: ${kept} of ${attempted} conversations kept (${duplicate} duplicate, ${empty} empty, ${truncated} cut, ${unsure} unsure, ${repeated} repeated, ${failed} failed)`;
           });
         });
       },

@@ -19,6 +19,8 @@ const countsSchema = z.object({
   truncated: count,
   /** Datasets from before there was this filter do not say. */
   unsure: count.default(0),
+  /** Datasets from before it was counted do not say. */
+  repeated: count.default(0),
   failed: count,
   /** Tokens in the answers of the kept conversations. */
   answerTokens: count,
@@ -72,7 +74,7 @@ export function createManifest({
 }
 
 export function sumCounts(parts: readonly DatasetCounts[]): DatasetCounts {
-  const sum = { attempted: 0, kept: 0, duplicate: 0, empty: 0, truncated: 0, unsure: 0, failed: 0, answerTokens: 0 };
+  const sum = { attempted: 0, kept: 0, duplicate: 0, empty: 0, truncated: 0, unsure: 0, repeated: 0, failed: 0, answerTokens: 0 };
   for (const part of parts) {
     for (const key of Object.keys(sum) as (keyof DatasetCounts)[]) sum[key] += part[key];
   }
