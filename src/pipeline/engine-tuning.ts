@@ -47,7 +47,12 @@ export function standardThreads({
   threads,
   usesGpu,
 }: Pick<LanguageModel, 'byteLength' | 'threads' | 'usesGpu'>): number {
-  return byteLength < SMALL_MODEL.bytes && !usesGpu ? Math.min(threads, SMALL_MODEL.threads) : threads;
+  return isSmall({ byteLength }) && !usesGpu ? Math.min(threads, SMALL_MODEL.threads) : threads;
+}
+
+/** Whether there is little for a tuning to win. */
+export function isSmall({ byteLength }: Pick<LanguageModel, 'byteLength'>): boolean {
+  return byteLength < SMALL_MODEL.bytes;
 }
 
 function tuningPath(): string {

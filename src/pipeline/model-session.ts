@@ -117,6 +117,13 @@ export class ModelSession {
     return this.#profile;
   }
 
+  /** What could make answers faster; undefined where it was done, and on a GPU. */
+  get tuningAdvice(): string | undefined {
+    if (this.tuning || this.languageModel.usesGpu) return undefined;
+    const command = `cartridges tune --model ${this.#options.model}`;
+    return `not tuned for this processor; what can make answers faster is measured in some minutes by: ${command}`;
+  }
+
   /** An engine with the given settings, then the tuned ones, then defaults. A number of threads that the user named stays. */
   createEngine(settings: EngineSettings): Promise<InferenceEngine> {
     const { extraBuffers: _, weights: __, threads, decodeThreads, batchTokens = 0, ...tuned } = this.tuning ?? {};

@@ -3,8 +3,10 @@ import { inWorkFolder } from '../core/work-folder.js';
 import { chunkDocuments } from '../corpus/chunker.js';
 import type { InferenceEngine } from '../inference/inference-engine.js';
 import { LocalChatClient } from '../inference/local-chat-client.js';
+import { readManifest } from '../self-study/dataset/manifest.js';
 import { type SynthesisReport, synthesize } from '../self-study/synthesize.js';
 import type { TokenizedCorpus } from './corpus-source.js';
+import { isSmall } from './engine-tuning.js';
 import type { ModelSession } from './model-session.js';
 import { planSynthesis, type SynthesisPlan } from './plan.js';
 import type { Settings } from './settings.js';
@@ -35,6 +37,7 @@ async function synthesizeInto(options: SynthesizeDatasetOptions): Promise<Synthe
   const { session, corpus, settings, folder, onProgress, signal } = options;
   const plan = options.plan ?? planSynthesis(corpus.tokens, settings, session.recommendations);
   const { synthesis } = settings;
+  await adviseTuning(options);
   const chunks = chunkDocuments(corpus.documents, session.tokenizer, {
     minTokens: plan.chunkMinTokens,
     maxTokens: plan.chunkMaxTokens,
@@ -73,6 +76,13 @@ async function synthesizeInto(options: SynthesizeDatasetOptions): Promise<Synthe
   } finally {
     await engine.dispose();
   }
+}
+
+/** A dataset that has begun belongs to the tuning that it began with. */
+async function adviseTuning({ session, folder, onProgress }: SynthesizeDatasetOptions): Promise<void> {
+  const { languageModel, tuningAdvice } = session;
+  if (!tuningAdvice || isSmall(languageModel) || (await readManifest(folder))) return;
+  onProgress?.({ kind: 'note', stage: 'synthesize', message: tuningAdvice });
 }
 
 /** Threads, device and tuning change rounding, so a dataset is the same only with them. */

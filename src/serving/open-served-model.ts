@@ -18,9 +18,6 @@ export interface OpenedModel {
   model: ServedModel;
 }
 
-const NOT_TUNED =
-  'not tuned for this processor; what can make answers faster is measured in some minutes by: cartridges tune --model';
-
 /** Loads the model of a server with a cache that holds the named cartridges and as many users as have room. */
 export async function openServedModel(settings: ServingSettings, run: RunOptions): Promise<OpenedModel> {
   const { model, device, threads, serving } = settings;
@@ -30,7 +27,7 @@ export async function openServedModel(settings: ServingSettings, run: RunOptions
     const cartridges = await readCartridges(files);
     const plan = planCache({ ...serving, ...memoryOf(session), cartridges });
     const note = (message: string) => run.onProgress?.({ kind: 'note', stage: 'load', message });
-    if (!session.tuning && !session.languageModel.usesGpu) note(`${NOT_TUNED} ${model}`);
+    if (session.tuningAdvice) note(session.tuningAdvice);
     note(describePlan(plan));
     const { contextTokens } = plan;
     const engine = await session.createEngine({
