@@ -86,6 +86,20 @@ it('takes the rows that another thread chose, and does not wait for one that has
   expect(helpers.choose(rows, memory)).toEqual(alone);
 });
 
+it('fails with the row that fails, and chooses again behind it', async () => {
+  const helpers = await startHelpers(1);
+  const rows = randomRows(3);
+  const broken = Object.assign(new LogitsMemory(VOCABULARY_SIZE), {
+    at: () => {
+      throw new Error('no memory');
+    },
+  });
+  const waitFor = vi.spyOn(RowClaims.prototype, 'waitFor');
+  expect(() => helpers.choose(rows, broken)).toThrow('no memory');
+  expect(helpers.choose(rows, memory)).toEqual(chooseAlone(rows));
+  expect(waitFor.mock.results.map(({ value }) => value)).toEqual([true, true]);
+});
+
 it('goes on alone, and says so, when a thread ends with a row that it took', async () => {
   const waitFor = vi.spyOn(RowClaims.prototype, 'waitFor').mockReturnValue(false);
   const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();

@@ -29,13 +29,24 @@ export class ChoiceHelpers {
     if (this.#ports.length === 0) return rows.map((row) => chooseBehind(row, memory, this.#candidates));
     const task: ChoiceTask = { ...this.#claims.open(rows.length), rows, vocabularySize: memory.vocabularySize };
     for (const port of this.#ports) port.postMessage(task);
-    const own = chooseUnclaimed(task, this.#claims, memory, this.#candidates);
-    this.#claims.finish(own.choices.length);
-    const isComplete = this.#claims.waitFor(task, PATIENCE_MS);
-    const shares = [own, ...this.#receive(task)];
-    if (!isComplete) this.#dismiss();
+    const shares: ChoiceShare[] = [];
+    try {
+      chooseUnclaimed(task, this.#claims, memory, this.#candidates, (share) => shares.push(share));
+    } finally {
+      this.#settle(task);
+    }
+    shares.push(...this.#receive(task));
     const chosen = new Map(shares.flatMap(({ choices }) => choices.map(({ index, choice }) => [index, choice] as const)));
     return rows.map((row, index) => (chosen.has(index) ? chosen.get(index) : chooseBehind(row, memory, this.#candidates)));
+  }
+
+  /** Behind this nobody looks at the logits any more: rows that are left, as this thread failed, are nobody's. */
+  #settle(task: ChoiceTask): void {
+    while (this.#claims.claim(task) !== undefined) this.#claims.finish(1);
+    if (this.#claims.waitFor(task, PATIENCE_MS)) return;
+    for (const port of this.#ports) port.close();
+    this.#ports = [];
+    process.emitWarning('a thread that helps to choose tokens did not answer; the one that decodes goes on alone');
   }
 
   #receive({ start }: ChoiceTask): ChoiceShare[] {
@@ -45,11 +56,5 @@ export class ChoiceHelpers {
         shares.push(received.message);
     }
     return shares.filter((share) => share.start === start);
-  }
-
-  #dismiss(): void {
-    for (const port of this.#ports) port.close();
-    this.#ports = [];
-    process.emitWarning('a thread that helps to choose tokens did not answer; the one that decodes goes on alone');
   }
 }

@@ -40,18 +40,26 @@ export function isShared(rows: number, vocabularySize: number): boolean {
   return rows * vocabularySize >= SHARED_LOGITS;
 }
 
-/** Chooses behind the rows of a task that no other thread has taken. */
+/** Chooses behind the rows of a task that no other thread has taken, and delivers the choices before the rows count as finished. */
 export function chooseUnclaimed(
   task: ChoiceTask,
   claims: RowClaims,
   memory: LogitsMemory,
   candidates: TopCandidates,
-): ChoiceShare {
+  deliver: (share: ChoiceShare) => void,
+): void {
   const choices: { index: number; choice: TokenChoice | undefined }[] = [];
-  for (let index = claims.claim(task); index !== undefined; index = claims.claim(task)) {
-    choices.push({ index, choice: chooseBehind(task.rows[index]!, memory, candidates) });
+  let claimed = 0;
+  try {
+    for (let index = claims.claim(task); index !== undefined; index = claims.claim(task)) {
+      claimed++;
+      choices.push({ index, choice: chooseBehind(task.rows[index]!, memory, candidates) });
+    }
+    if (claimed > 0) deliver({ start: task.start, choices });
+  } finally {
+    // Also when it failed: who waits for the rows must not wait for ever.
+    claims.finish(claimed);
   }
-  return { start: task.start, choices };
 }
 
 export function chooseBehind(

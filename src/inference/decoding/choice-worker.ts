@@ -26,11 +26,7 @@ class ChoiceWorker implements RequestHandler<ChoiceRequests> {
 
   #help(task: ChoiceTask, claims: RowClaims, port: MessagePort): void {
     if (this.#memory.vocabularySize !== task.vocabularySize) this.#memory = new LogitsMemory(task.vocabularySize);
-    const share = chooseUnclaimed(task, claims, this.#memory, this.#candidates);
-    if (share.choices.length === 0) return;
-    port.postMessage(share);
-    // Behind the message: who waits for the rows finds it there.
-    claims.finish(share.choices.length);
+    chooseUnclaimed(task, claims, this.#memory, this.#candidates, (share) => port.postMessage(share));
   }
 }
 

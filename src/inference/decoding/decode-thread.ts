@@ -12,8 +12,10 @@ export type DecodeThread = WorkerThread<DecodeRequests>;
 const MOST_CHOOSING_THREADS = 8;
 
 let thread: DecodeThread | undefined;
-/** That help the thread; undefined until they were worth while. */
-let helpers: readonly WorkerThread<ChoiceRequests>[] | undefined;
+/** That help the thread; none until they are worth while. */
+let helpers: readonly WorkerThread<ChoiceRequests>[] = [];
+/** Most of them that were asked for. */
+let asked = 0;
 
 /**
  * The thread that decodes, one batch of this process after the other: two at a time would wait for each other's threads after every
@@ -24,8 +26,8 @@ let helpers: readonly WorkerThread<ChoiceRequests>[] | undefined;
 export function decodeThread({ files }: Engine): DecodeThread {
   if (thread && !thread.hasFailed) return thread;
   const { base, ggml, llama } = files;
-  for (const helper of helpers ?? []) helper.close();
-  helpers = undefined;
+  dismissHelpers();
+  asked = 0;
   thread = new WorkerThread({
     entry: new URL('./decode-worker.js', import.meta.url),
     data: { libraries: { base, ggml, llama } },
@@ -36,12 +38,14 @@ export function decodeThread({ files }: Engine): DecodeThread {
 }
 
 /**
- * Gives the thread that decodes others that choose tokens with it, so that `threads` do, the first time that is asked for. They are started
- * here: a thread that the decode thread starts would be tied to its processor.
+ * Gives the thread that decodes others that choose tokens with it, so that at least `threads` do. They are started here: a thread that the
+ * decode thread starts would be tied to its processor.
  */
 export function provideChoiceHelpers(decoder: DecodeThread, threads: number): void {
   const count = Math.min(threads, MOST_CHOOSING_THREADS) - 1;
-  if (count < 1 || helpers) return;
+  if (count <= asked) return;
+  asked = count;
+  dismissHelpers();
   helpers = startHelpers(count);
   const claims = new RowClaims().shared;
   const ports = helpers.map((helper) => {
@@ -53,14 +57,20 @@ export function provideChoiceHelpers(decoder: DecodeThread, threads: number): vo
   decoder.request('haveHelpers', { ports, claims }, ports).catch(() => undefined);
 }
 
-/** None, and a warning, where the system allows no more threads: one chooses all tokens then. */
+function dismissHelpers(): void {
+  for (const helper of helpers) helper.close();
+  helpers = [];
+}
+
+/** Fewer, and a warning, where the system allows no more threads. */
 function startHelpers(count: number): WorkerThread<ChoiceRequests>[] {
+  const started: WorkerThread<ChoiceRequests>[] = [];
   try {
-    return Array.from({ length: count }, startHelper);
+    while (started.length < count) started.push(startHelper());
   } catch (error) {
     process.emitWarning(toCartridgesError(error).message);
-    return [];
   }
+  return started;
 }
 
 function startHelper(): WorkerThread<ChoiceRequests> {

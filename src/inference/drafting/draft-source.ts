@@ -6,7 +6,7 @@ export interface Guess {
   readonly matched: number;
 }
 
-/** Guesses the tokens of requests. A wrong guess costs time; what a request gives does not depend on it. */
+/** Guesses the tokens of requests. A wrong guess costs time; no token is chosen by a guess. */
 export interface DraftSource {
   /** Follows a request from its prompt on; it has at most `newTokens` tokens of its own. */
   follow(prompt: Int32Array, newTokens: number): Drafter;
