@@ -14,7 +14,7 @@ import { prepareInitialRows } from './initial-rows.js';
 import type { ModelSession } from './model-session.js';
 import { affordableConversations, planSynthesis, planTokenCount, type SynthesisPlan, synthesisShare } from './plan.js';
 import type { Settings } from './settings.js';
-import { type SynthesizeDatasetOptions, synthesizeDataset } from './synthesize.js';
+import { adviseTuning, type SynthesizeDatasetOptions, synthesizeDataset } from './synthesize.js';
 import { TimeLimit } from './time-limit.js';
 import { synthesizeWithin } from './timed-synthesis.js';
 import { measureTraining, type TrainCartridgeOptions, type TrainedCartridge, trainCartridge } from './train.js';
@@ -74,6 +74,8 @@ async function buildIn(folders: BuildFolders, options: BuildOptions & { startedA
   };
   const limit = timeLimit(settings, startedAt);
 
+  // Before the speed is measured that the plan follows from.
+  await adviseTuning({ session, folder: folders.dataset, ...run });
   const plan = await fitSynthesis(options, folders.run, limit);
   const synthesisStarted = performance.now();
   await makeConversations({ session, corpus, settings, folder: folders.dataset, plan, ...run }, folders.run, limit).catch(

@@ -17,6 +17,7 @@ export interface SynthesizeDatasetOptions extends RunOptions {
   settings: Settings;
   /** The dataset's folder; one with shards of the same synthesis is continued. */
   folder: string;
+  /** That of a build. */
   plan?: SynthesisPlan;
 }
 
@@ -37,7 +38,7 @@ async function synthesizeInto(options: SynthesizeDatasetOptions): Promise<Synthe
   const { session, corpus, settings, folder, onProgress, signal } = options;
   const plan = options.plan ?? planSynthesis(corpus.tokens, settings, session.recommendations);
   const { synthesis } = settings;
-  await adviseTuning(options);
+  if (!options.plan) await adviseTuning(options);
   const chunks = chunkDocuments(corpus.documents, session.tokenizer, {
     minTokens: plan.chunkMinTokens,
     maxTokens: plan.chunkMaxTokens,
@@ -78,8 +79,12 @@ async function synthesizeInto(options: SynthesizeDatasetOptions): Promise<Synthe
   }
 }
 
-/** A dataset that has begun belongs to the tuning that it began with. */
-async function adviseTuning({ session, folder, onProgress }: SynthesizeDatasetOptions): Promise<void> {
+/** Says what would make self-study faster. A dataset that has begun belongs to the tuning that it began with. */
+export async function adviseTuning({
+  session,
+  folder,
+  onProgress,
+}: Pick<SynthesizeDatasetOptions, 'session' | 'folder' | 'onProgress'>): Promise<void> {
   const { languageModel, tuningAdvice } = session;
   if (!tuningAdvice || isSmall(languageModel) || (await readManifest(folder))) return;
   onProgress?.({ kind: 'note', stage: 'synthesize', message: tuningAdvice });

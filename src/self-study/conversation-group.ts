@@ -48,13 +48,14 @@ export async function runGroup(group: readonly PlannedConversation[], context: G
   return outcomes;
 }
 
-/** Whether an earlier question about the chunk already had the answer; that counts where nothing else is wrong with it. */
+/** Whether an earlier question about the chunk already had the answer. It counts as that where nothing else is wrong with it. */
 function findRepetition(outcome: Outcome, { answers, settings }: GroupContext): void {
   const { planned, conversation, flaw } = outcome;
   if (!conversation) return;
   const isNew = answers.claim(planned.chunk.id, conversation.messages[1].content, planned.index);
-  if (isNew || flaw) return;
-  outcome.flaw = 'repeated';
+  // A duplicate question has its answer again, and is kept or left out as such.
+  if (isNew || flaw === 'duplicate') return;
+  outcome.flaw ??= 'repeated';
   if (!settings.keepRepeated) outcome.conversation = undefined;
 }
 

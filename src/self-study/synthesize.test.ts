@@ -223,7 +223,9 @@ describe('filters', () => {
 
   it('count an answer once, as what is worse about it', async () => {
     const client = new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The', finishReason: 'length' }));
-    expect(await run('a', client, { keepTruncated: true })).toMatchObject({ kept: 22, truncated: 22, repeated: 0 });
+    const cut = { truncated: 22, repeated: 0 };
+    expect(await run('a', client, { keepTruncated: true })).toMatchObject({ kept: 22, ...cut });
+    expect(await run('b', client, { keepTruncated: true, keepRepeated: false })).toMatchObject({ kept: 3, ...cut });
   });
 
   it('do not ask role B a duplicate question', async () => {
