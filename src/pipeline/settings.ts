@@ -101,6 +101,11 @@ const servingSettings = z.strictObject({
     .max(10_000)
     .default([])
     .describe('cartridges by name, each name=path'),
+  corpora: z
+    .array(z.string().regex(/^[^=]+=.+$/, 'expected name=path'))
+    .max(10_000)
+    .default([])
+    .describe('texts of named cartridges, each name=path: greedy answers that quote them come faster'),
   dataFolder: path.default('serving').describe('folder for batches, their files, and cartridges that are uploaded or downloaded'),
   cartridgeFolder: path.optional().describe('folder of cartridges; the one in serving.dataFolder'),
   sources: z

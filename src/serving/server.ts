@@ -18,6 +18,7 @@ import { isLoopback } from './http/host-names.js';
 import { HttpServer } from './http/http-server.js';
 import type { RequestLogEntry } from './http/track-request.js';
 import { createDispatch } from './local-dispatch.js';
+import { readCorpora, toDrafts } from './open-drafts.js';
 import { cartridgeFolderOf, openServedCartridges } from './open-served-cartridges.js';
 import { openServedModel, type ServingSettings } from './open-served-model.js';
 import { openaiRoutes } from './openai/routes.js';
@@ -65,6 +66,7 @@ async function start(
   const { serving } = settings;
   if (serving.keys === undefined && !isLoopback(serving.host)) throw needsKeys(serving.host);
   const keys = serving.keys === undefined ? undefined : await KeyRing.open(serving.keys, warningsOf(run));
+  const texts = await readCorpora(serving, run);
   closing.push(await claimFolders({ ...serving, cartridgeFolder: cartridgeFolderOf(serving) }));
   const opened = await openServedModel(settings, run);
   closing.push(() => opened.session.dispose());
@@ -72,7 +74,8 @@ async function start(
   closing.push(() => library.close());
   const { model, plan } = opened;
   const guards = createGuards(serving, keys, model.engine);
-  const openai = openaiRoutes({ model, library, observer: guards.meter, limits: answerLimits(serving) });
+  const drafts = toDrafts(texts, opened.session.tokenizer);
+  const openai = openaiRoutes({ model, library, drafts, observer: guards.meter, limits: answerLimits(serving) });
   const batches = await openServedBatches(settings, openai, guards, keys, run);
   closing.push(() => batches.close());
   let readiness: Readiness = { ready: true };

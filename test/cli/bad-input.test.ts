@@ -132,6 +132,16 @@ describe('refuses in one line', () => {
       { status: 7, error: /a cartridge of 1793 tokens leaves no room .* in a context of 2048/, hint: /--tokens 1792 or fewer/ },
     ],
     [
+      "a served cartridge's text that is missing, before the model is loaded",
+      ['serve', '--model', 'none.gguf', '--cartridge', 'a=a.safetensors', '--corpus', 'a=none.txt'],
+      { status: 3, error: /none\.txt does not exist/, hint: /check the path/ },
+    ],
+    [
+      'a text for a cartridge that is not served',
+      ['serve', ...MODEL, '--cartridge', 'a=a.safetensors', '--corpus', 'b=notes.txt'],
+      { status: 2, error: /a text is given for b, and no cartridge has that name/, hint: /--cartridge b=FILE/ },
+    ],
+    [
       'an output that cannot be written',
       ['build', 'notes.txt', '-o', 'notes.txt/a.safetensors', ...MODEL],
       { status: 3, error: /^EEXIST: .*notes\.txt/, hint: /another path/ },

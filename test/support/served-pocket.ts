@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { packageRoot } from '../../src/core/package.js';
 import type { CartridgeHandle } from '../../src/inference/cartridge-handle.js';
+import type { DraftSource } from '../../src/inference/drafting/draft-source.js';
 import type { InferenceEngine } from '../../src/inference/inference-engine.js';
 import { ModelSession } from '../../src/pipeline/model-session.js';
 import type { AnswerObserver, AnswerUsage } from '../../src/serving/answer-observer.js';
@@ -28,6 +29,8 @@ export interface ServedPocket {
   library: StandInLibrary;
   /** Rows of each cartridge. */
   rows: Record<(typeof CORPORA)[number], number>;
+  /** None: the text of no cartridge is known. */
+  drafts: ReadonlyMap<string, DraftSource>;
   observer: RecordingObserver;
   dispose(): Promise<void>;
 }
@@ -49,6 +52,7 @@ export async function servePocket(): Promise<ServedPocket> {
     model: { name: 'pocket', createdAt: 1_700_000_000, engine, framing: session.framing },
     library,
     rows,
+    drafts: new Map(),
     observer: new RecordingObserver(),
     dispose: async () => {
       await engine.dispose();

@@ -18,6 +18,13 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
           collect,
         ),
       )
+      .addOption(
+        new SettingOption(
+          '--corpus <name=path>',
+          'serving.corpora',
+          "a cartridge's text, which answers may quote; repeatable",
+        ).argParser(collect),
+      )
       .addOption(new SettingOption('--cartridge-dir <folder>', 'serving.cartridgeFolder', 'folder of cartridges'))
       .addOption(new SettingOption('--host <address>', 'serving.host', 'address to listen on'))
       .addOption(new SettingOption('--port <n>', 'serving.port', 'port to listen on; 0 takes a free one'))

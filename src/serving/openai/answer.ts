@@ -1,4 +1,5 @@
 import { CartridgesError, toCartridgesError } from '../../core/errors.js';
+import type { DraftSource } from '../../inference/drafting/draft-source.js';
 import { OWN_TOKENS } from '../../inference/drafting/text-draft.js';
 import type { GenerationListener } from '../../inference/generation.js';
 import type { GeneratedToken, GenerationRequest } from '../../inference/requests.js';
@@ -17,6 +18,8 @@ import { blaming, refusal, toRefusal } from './refusals.js';
 export interface AnswerParts {
   model: ServedModel;
   library: CartridgeLibrary;
+  /** What answers behind a cartridge may quote, by its id. */
+  drafts: ReadonlyMap<string, DraftSource>;
   observer: AnswerObserver;
   limits: AnswerLimits;
 }
@@ -137,12 +140,19 @@ export class Answer {
       maxTokens: this.request.maxTokens ?? this.#room(prompt),
       sampling: { ...sampling, seed: choiceSeed(seed, choice) },
       stop,
-      draft: OWN_TOKENS,
+      draft: this.#draft,
       ignoreEndOfGeneration,
       signal: this.#controller.signal,
       ...(topLogprobs !== undefined && { topLogprobs }),
       ...(grammar !== undefined && { grammar }),
     };
+  }
+
+  /** Guesses from the text of the first cartridge that has one. No token is chosen by them. */
+  get #draft(): DraftSource {
+    const { drafts } = this.#parts;
+    const id = this.#held.ids.find((each) => drafts.has(each));
+    return id === undefined ? OWN_TOKENS : drafts.get(id)!;
   }
 
   /** New tokens when the request does not say how many; at least one, so that the engine says what is too long. */

@@ -34,7 +34,7 @@ const COMPLETION_PATHS = ['/v1/completions', '/v1/cartridge/completions', '/cust
  * validate requests and are the OpenAPI document. They expect middleware that sets `caller`.
  *
  * @example
- * app.route('/', openaiRoutes({ model, library, observer, limits: DEFAULT_ANSWER_LIMITS }));
+ * app.route('/', openaiRoutes({ model, library, drafts: new Map(), observer, limits: DEFAULT_ANSWER_LIMITS }));
  */
 export function openaiRoutes(parts: AnswerParts): OpenAPIHono<ServerEnv> {
   const router = createRouter();
