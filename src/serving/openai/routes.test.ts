@@ -1,8 +1,10 @@
 import fc from 'fast-check';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ALLOWED_HEADER, type ServedPocket, servePocket, withCaller } from '../../../test/support/served-pocket.js';
 import { CartridgesError } from '../../core/errors.js';
+import { OWN_TOKENS } from '../../inference/drafting/text-draft.js';
 import type { InferenceEngine } from '../../inference/inference-engine.js';
+import { toDrafts } from '../open-drafts.js';
 import { type AnswerLimits, DEFAULT_ANSWER_LIMITS } from './answer-limits.js';
 import type { ChatAnswerBody, ChatChunkBody, CompletionAnswerBody } from './response-schemas.js';
 import { openaiRoutes } from './routes.js';
@@ -342,7 +344,9 @@ describe('sampling', () => {
     const seeded = await chat({ ...warm, seed: 7 });
     expect((await chat({ ...warm, seed: 7 })).choices).toEqual(seeded.choices);
     expect((await chat({ ...warm, seed: 8 })).choices).not.toEqual(seeded.choices);
-    expect(textsOf(await chat({ ...warm, seed: null }))).not.toEqual(textsOf(await chat(warm)));
+    // At a temperature of 1 one of 80 pairs of answers is the same by chance.
+    const hot = { ...warm, temperature: 2 };
+    expect(textsOf(await chat({ ...hot, seed: null }))).not.toEqual(textsOf(await chat(hot)));
   });
 
   it('gives every choice a seed of its own, whatever their number', async () => {
@@ -423,6 +427,28 @@ describe('reuse', () => {
     expect((await askWith({ n: 3 })).cached).toBeGreaterThan(prompt - 3);
     expect((await askWith({}, { [ALLOWED_HEADER]: 'clinic' })).cached).toBe(0);
     await engine.dispose();
+  });
+});
+
+describe('the text of a cartridge', () => {
+  it('is what answers behind it are guessed from', async () => {
+    const plain = await chat({ model: 'pocket:harbour' });
+    // A text that says what the model is going to say anyway.
+    const drafts = toDrafts(new Map([['harbour', plain.choices[0]!.message.content]]), served.session.tokenizer);
+    const quoting = withCaller(openaiRoutes({ ...served, drafts, limits: DEFAULT_ANSWER_LIMITS }));
+    const submit = vi.spyOn(served.engine, 'submit');
+    const draftFor = async (body: object) => {
+      const response = await post(CHAT, { temperature: 0, max_tokens: 12, ...body }, {}, quoting);
+      const { choices } = (await response.json()) as ChatAnswerBody;
+      return { content: choices[0]!.message.content, draft: submit.mock.lastCall![0].draft };
+    };
+    const quoted = await draftFor({ model: 'pocket:harbour' });
+    expect(quoted).toEqual({ content: plain.choices[0]!.message.content, draft: drafts.get('harbour') });
+    expect((await draftFor({ model: 'pocket:clinic' })).draft).toBe(OWN_TOKENS);
+    expect((await draftFor({ model: 'pocket' })).draft).toBe(OWN_TOKENS);
+    const both = [{ id: 'clinic' }, { id: 'harbour' }].map((each) => ({ ...each, source: 'local' }));
+    expect((await draftFor({ cartridges: both })).draft).toBe(drafts.get('harbour'));
+    submit.mockRestore();
   });
 });
 
