@@ -40,7 +40,7 @@ export class ChoiceHelpers {
     return rows.map((row, index) => (chosen.has(index) ? chosen.get(index) : chooseBehind(row, memory, this.#candidates)));
   }
 
-  /** Behind this nobody looks at the logits any more: rows that are left, as this thread failed, are nobody's. */
+  /** Waits until nobody looks at the logits any more. Rows that are left, as this thread failed, are nobody's. */
   #settle(task: ChoiceTask): void {
     while (this.#claims.claim(task) !== undefined) this.#claims.finish(1);
     if (this.#claims.waitFor(task, PATIENCE_MS)) return;

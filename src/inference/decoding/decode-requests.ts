@@ -38,7 +38,7 @@ export interface DecodeRequests {
     request: { create: bigint; params: ThreadpoolParams };
     answer: { threadpool: GgmlThreadpool | null };
   };
-  /** Threads that choose tokens together with this one, once. */
+  /** Threads that choose tokens together with this one, in place of those it had. */
   haveHelpers: { request: { ports: readonly MessagePort[]; claims: SharedArrayBuffer }; answer: object };
   /** Before the first decode of a context. */
   openContext: { request: DecodedContext; answer: object };

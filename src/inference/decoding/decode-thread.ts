@@ -8,7 +8,7 @@ import { RowClaims } from './row-claims.js';
 
 export type DecodeThread = WorkerThread<DecodeRequests>;
 
-/** Most threads that choose tokens. To ask one of them takes up to 0.05 ms, and seven are asked one after the other. */
+/** Most threads that choose tokens: they are asked one after the other, which takes 0.02 ms each with 32 rows and 0.06 with 128. */
 const MOST_CHOOSING_THREADS = 8;
 
 let thread: DecodeThread | undefined;
