@@ -86,6 +86,11 @@ const chatSettings = z.strictObject({
   temperature: z.number().min(0).max(10).default(0).describe('temperature of the answers of a chat; 0 is greedy'),
 });
 
+const namedPaths = z
+  .array(z.string().regex(/^[^=]+=.+$/, 'expected name=path'))
+  .max(10_000)
+  .default([]);
+
 /** Settings of the server. */
 const servingSettings = z.strictObject({
   host: z
@@ -96,16 +101,8 @@ const servingSettings = z.strictObject({
     .describe('address to listen on; one beyond this machine needs serving.keys'),
   port: z.int().min(0).max(65_535).default(8321).describe('port to listen on; 0 takes a free one'),
   modelName: z.string().min(1).max(200).optional().describe('id of the model in the API; the file name without .gguf'),
-  cartridges: z
-    .array(z.string().regex(/^[^=]+=.+$/, 'expected name=path'))
-    .max(10_000)
-    .default([])
-    .describe('cartridges by name, each name=path'),
-  corpora: z
-    .array(z.string().regex(/^[^=]+=.+$/, 'expected name=path'))
-    .max(10_000)
-    .default([])
-    .describe('texts of named cartridges, each name=path: greedy answers that quote them come faster'),
+  cartridges: namedPaths.describe('cartridges by name, each name=path'),
+  corpora: namedPaths.describe('texts of named cartridges, each name=path: greedy answers that quote them come faster'),
   dataFolder: path.default('serving').describe('folder for batches, their files, and cartridges that are uploaded or downloaded'),
   cartridgeFolder: path.optional().describe('folder of cartridges; the one in serving.dataFolder'),
   sources: z

@@ -17,7 +17,7 @@ export interface SynthesizeDatasetOptions extends RunOptions {
   settings: Settings;
   /** The dataset's folder; one with shards of the same synthesis is continued. */
   folder: string;
-  /** That of a build. */
+  /** That of a build, which has said already whether the model is tuned. */
   plan?: SynthesisPlan;
 }
 
