@@ -173,8 +173,9 @@ describe('the plan of the memory', () => {
     await step.update(LEARNING_RATE);
     const validation = await step.evaluate(contents);
     const { description, bytes } = step.plan;
+    const state = await everything(step);
     step.dispose();
-    return { description, bytes, results: { loss, gradients, state: await everything(step), validation } };
+    return { description, bytes, results: { loss, gradients, state, validation } };
   };
 
   test.each(ALL_KINDS)('$name: activations that do not fit are computed again, to the same bits', async ({ create, modelOf }) => {

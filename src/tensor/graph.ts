@@ -16,6 +16,8 @@ export interface Variable {
   readonly requiresGradient: boolean;
   readonly parents: readonly Variable[];
   readonly backward?: (gradient: GgmlTensor) => (GgmlTensor | null)[];
+  /** Takes up the gradient of every computation. */
+  readonly gradientSum?: StoredTensor;
 }
 
 /** A frozen matrix as both directions of a linear layer need it: [inputs, outputs] and, for the gradient, [outputs, inputs]. */
@@ -72,9 +74,10 @@ export class Graph {
     return { handle: tensor.handle, shape: tensor.shape, requiresGradient: false, parents: [] };
   }
 
-  /** A stored tensor whose gradient is wanted. */
-  parameter(tensor: StoredTensor): Variable {
-    return { handle: tensor.handle, shape: tensor.shape, requiresGradient: true, parents: [] };
+  /** A stored tensor whose gradient is wanted; with a sum, each computation adds it there. */
+  parameter(tensor: StoredTensor, gradientSum?: StoredTensor): Variable {
+    const sum = gradientSum && { gradientSum };
+    return { handle: tensor.handle, shape: tensor.shape, requiresGradient: true, parents: [], ...sum };
   }
 
   /** x · Wᵀ for x [inputs, …]: [outputs, …]. The weight takes no gradient. */
@@ -237,7 +240,7 @@ export class Graph {
     for (const variable of reverseOrder(seeds.map(([variable]) => variable))) {
       const gradient = gradients.get(variable);
       if (!gradient) continue;
-      this.computeFirst(gradient);
+      this.computeFirst(this.#addToSum(variable, gradient));
       if (!variable.backward) continue;
       variable.backward(gradient).forEach((part, index) => {
         const parent = variable.parents[index]!;
@@ -255,6 +258,11 @@ export class Graph {
 
   dispose(): void {
     this.#ggml.ggml_free(this.context);
+  }
+
+  /** Where a variable has a sum, the gradient's memory is free for others once it was added. */
+  #addToSum({ gradientSum }: Variable, gradient: GgmlTensor): GgmlTensor {
+    return gradientSum ? this.#ggml.ggml_add_inplace(this.context, gradientSum.handle, gradient) : gradient;
   }
 
   #node(handle: GgmlTensor, shape: Shape, parents: Variable[], backward?: Variable['backward']): Variable {

@@ -1,8 +1,10 @@
+import { CartridgesError } from '../core/errors.js';
+import { inSlices } from '../core/slices.js';
 import type { GgmlBuffer, GgmlBufferType, GgmlContext, GgmlTensor } from '../native/handles.js';
-import { viewMemory } from '../native/koffi.js';
+import { callAsync, viewMemory } from '../native/koffi.js';
 import { dataAddress } from '../native/tensor-fields.js';
 import type { Backend } from './backend.js';
-import { type Shape, shapeOf } from './shape.js';
+import { elementCount, type Shape, shapeOf } from './shape.js';
 
 /** A tensor that outlives a computation: a weight, an input, a parameter. */
 export interface StoredTensor {
@@ -50,6 +52,7 @@ export class TensorStore {
 
   /** Writes from the byte number `firstByte` of the tensor on. */
   write(tensor: StoredTensor, data: ArrayBufferView, firstByte = 0): void {
+    this.#requireMemory();
     this.#backend.engine.ggml.ggml_backend_tensor_set(tensor.handle, data, firstByte, data.byteLength);
   }
 
@@ -62,8 +65,40 @@ export class TensorStore {
     return new Uint8Array(viewMemory(dataAddress(tensor.handle), bytes));
   }
 
-  read(tensor: StoredTensor, target: ArrayBufferView): void {
-    this.#backend.engine.ggml.ggml_backend_tensor_get(tensor.handle, target, 0, target.byteLength);
+  /** Fills `target` from the byte number `firstByte` of the tensor on. */
+  read(tensor: StoredTensor, target: ArrayBufferView, firstByte = 0): void {
+    this.#requireMemory();
+    this.#backend.engine.ggml.ggml_backend_tensor_get(tensor.handle, target, firstByte, target.byteLength);
+  }
+
+  /** Writes F32 tensors, all of each, in slices between which the event loop has its turn. */
+  async writeInSlices(tensors: readonly StoredTensor[], values: readonly Float32Array[]): Promise<void> {
+    await inSlices(values, (index, first, end) => {
+      const slice = values[index]!.subarray(first, end);
+      this.write(tensors[index]!, slice, first * slice.BYTES_PER_ELEMENT);
+    });
+  }
+
+  /** Copies of F32 tensors, read in such slices. */
+  async readInSlices(tensors: readonly StoredTensor[]): Promise<Float32Array[]> {
+    const copies: Float32Array[] = [];
+    const lengths = tensors.map(({ shape }) => ({ length: elementCount(shape) }));
+    await inSlices(lengths, (index, first, end) => {
+      copies[index] ??= new Float32Array(lengths[index]!.length);
+      const slice = copies[index].subarray(first, end);
+      this.read(tensors[index]!, slice, first * slice.BYTES_PER_ELEMENT);
+    });
+    return copies;
+  }
+
+  /** Makes every value 0. */
+  clear(): void {
+    if (this.#buffer) this.#backend.engine.ggml.ggml_backend_buffer_clear(this.#buffer, 0);
+  }
+
+  /** The same on a worker thread. */
+  async clearAsync(): Promise<void> {
+    if (this.#buffer) await callAsync(this.#backend.engine.ggml.ggml_backend_buffer_clear, this.#buffer, 0);
   }
 
   /** Tells the scheduler that the tensors are weights: operations run where they lie. */
@@ -75,6 +110,12 @@ export class TensorStore {
   dispose(): void {
     const { ggml } = this.#backend.engine;
     if (this.#buffer) ggml.ggml_backend_buffer_free(this.#buffer);
+    this.#buffer = undefined;
     ggml.ggml_free(this.#context);
+  }
+
+  /** ggml would end the process. */
+  #requireMemory(): void {
+    if (!this.#buffer) throw new CartridgesError('INTERNAL', 'a tensor was used that has no memory, or none any more');
   }
 }

@@ -1,25 +1,24 @@
-import { inSlices, SLICE_VALUES } from '../core/slices.js';
 import { buildForward } from '../models/forward.js';
 import type { FrozenModel } from '../models/frozen-model.js';
 import { GgmlType } from '../native/ggml.js';
 import type { GgmlBackend, GgmlTensor } from '../native/handles.js';
 import { CompiledGraph } from '../tensor/compiled-graph.js';
-import { Graph } from '../tensor/graph.js';
+import { Graph, type Variable } from '../tensor/graph.js';
 import {
   declareSparseTargets,
   type SparseTargetChunk,
   sparseCrossEntropy,
   writeSparseTargets,
 } from '../tensor/sparse-cross-entropy.js';
-import { addTo } from '../tensor/sums.js';
 import { type StoredTensor, TensorStore } from '../tensor/tensor-store.js';
 import { AttentionMask } from './attention-mask.js';
 import type { Pack, PackShape } from './pack.js';
+import { RowTensors } from './row-tensors.js';
 
 export interface LaneOptions {
   shape: PackShape;
-  /** Rows of the cartridge. */
-  tokenCount: number;
+  /** The rows of the cartridge, which all lanes read. */
+  cartridge: RowTensors;
   /** Logits exist for this many bytes at a time. */
   logitChunkBytes: number;
   /** Layers whose activations are computed again for the gradient. */
@@ -34,26 +33,21 @@ interface Inputs {
   mask: StoredTensor;
   rows: StoredTensor;
   targets: SparseTargetChunk[];
-  keys: StoredTensor[];
-  values: StoredTensor[];
 }
 
 interface Built {
   graph: CompiledGraph;
   logProbabilities: GgmlTensor[];
-  gradients: GgmlTensor[];
 }
 
 /** One lane of a graph step: the graphs for one pack, their inputs, and the sum of the gradients that were computed here. */
 export class GraphLane {
-  /** Keys of all layers, then values of all layers, each [p, Hkv, D]. */
-  readonly gradients: Float32Array[];
+  readonly gradientSums: RowTensors;
   readonly #model: FrozenModel;
   readonly #options: LaneOptions;
   readonly #store: TensorStore;
   readonly #inputs: Inputs;
   readonly #mask: AttentionMask;
-  readonly #scratch: Float32Array;
   readonly #graphs: CompiledGraph[] = [];
   readonly #training: Built;
   readonly #validation: Built;
@@ -62,9 +56,10 @@ export class GraphLane {
   constructor(model: FrozenModel, options: LaneOptions) {
     this.#model = model;
     this.#options = options;
+    this.gradientSums = new RowTensors(model, options.cartridge.tokenCount, 'the gradient of a cartridge');
     this.#store = new TensorStore(model.backend, inputCount(model, options));
     this.#inputs = declareInputs(this.#store, model, options);
-    this.#mask = new AttentionMask(options.shape, options.tokenCount);
+    this.#mask = new AttentionMask(options.shape, options.cartridge.tokenCount);
     try {
       this.#store.allocate('the inputs of a training step');
       this.#training = this.#build(true);
@@ -73,48 +68,33 @@ export class GraphLane {
       this.dispose();
       throw error;
     }
-    const { layers, kvHeads, headDimension } = model.config;
-    const values = options.tokenCount * kvHeads * headDimension;
-    this.gradients = Array.from({ length: 2 * layers }, () => new Float32Array(values));
-    this.#scratch = new Float32Array(SLICE_VALUES);
   }
 
-  /** Bytes of intermediate results, of training and of validation, and of inputs. */
-  get byteLengths(): { results: number; inputs: number } {
+  /** Where it computes. */
+  get backend(): GgmlBackend {
+    return this.#options.backend;
+  }
+
+  /** Bytes of intermediate results, of training and of validation, of inputs, and of the gradient. */
+  get byteLengths(): { results: number; inputs: number; gradients: number } {
     const results = this.#training.graph.byteLength + this.#validation.graph.byteLength;
-    return { results, inputs: this.#store.byteLength };
+    return { results, inputs: this.#store.byteLength, gradients: this.gradientSums.byteLength };
   }
 
-  /** Puts the cartridge's rows where the graphs read them: keys of all layers, then values. */
-  async writeRows(rows: readonly Float32Array[]): Promise<void> {
-    await this.#write([...this.#inputs.keys, ...this.#inputs.values], rows);
-  }
-
-  /** Adds the gradients of a pack to {@link gradients}; returns Σ −weight · log-probability over its entries. */
-  async accumulate(pack: Pack): Promise<number> {
-    const lossSum = await this.#run(this.#training, pack);
-    const { graph, gradients } = this.#training;
-    await inSlices(this.gradients, (index, first, end) => {
-      const slice = graph.read(gradients[index]!, this.#scratch.subarray(0, end - first), first);
-      addTo(this.gradients[index]!.subarray(first, end), slice);
-    });
-    return lossSum;
+  /** Adds the gradient of a pack to {@link gradientSums}; returns Σ −weight · log-probability over its entries. */
+  accumulate(pack: Pack): Promise<number> {
+    return this.#run(this.#training, pack);
   }
 
   /** The loss of a pack alone. */
-  async evaluate(pack: Pack): Promise<number> {
+  evaluate(pack: Pack): Promise<number> {
     return this.#run(this.#validation, pack);
-  }
-
-  async clearGradients(): Promise<void> {
-    await inSlices(this.gradients, (index, first, end) => {
-      this.gradients[index]!.fill(0, first, end);
-    });
   }
 
   dispose(): void {
     for (const graph of this.#graphs) graph.dispose();
     this.#store.dispose();
+    this.gradientSums.dispose();
   }
 
   async #run(built: Built, pack: Pack): Promise<number> {
@@ -125,23 +105,16 @@ export class GraphLane {
 
   async #writePack(pack: Pack): Promise<void> {
     const { embeddings, positions, mask, rows, targets } = this.#inputs;
-    const { shape, tokenCount } = this.#options;
+    const { shape, cartridge } = this.#options;
     this.#store.write(embeddings, this.#model.embed(pack.tokens));
     this.#store.write(
       positions,
-      pack.positions.map((position) => position + tokenCount),
+      pack.positions.map((position) => position + cartridge.tokenCount),
     );
-    await this.#write([mask], [this.#mask.of(pack)]);
+    // Each token has a row of the mask as long as the cartridge.
+    await this.#store.writeInSlices([mask], [this.#mask.of(pack)]);
     this.#store.write(rows, pack.rows);
     writeSparseTargets(this.#store, targets, shape.entriesPerRow, pack.tokenIds, pack.weights);
-  }
-
-  /** In slices: each token has a row of the mask as long as the cartridge. */
-  async #write(tensors: readonly StoredTensor[], values: readonly Float32Array[]): Promise<void> {
-    await inSlices(values, (index, first, end) => {
-      const slice = values[index]!.subarray(first, end);
-      this.#store.write(tensors[index]!, slice, first * slice.BYTES_PER_ELEMENT);
-    });
   }
 
   /** Summed on the host in doubles from the log-probabilities of the teacher's entries. */
@@ -163,9 +136,8 @@ export class GraphLane {
 
   #build(withGradients: boolean): Built {
     const graph = new Graph(this.#model.backend);
-    const { embeddings, positions, mask, rows, targets, keys, values } = this.#inputs;
-    const leaf = (tensor: StoredTensor) => (withGradients ? graph.parameter(tensor) : graph.constant(tensor));
-    const prefix = keys.map((key, layer) => ({ keys: leaf(key), values: leaf(values[layer]!) }));
+    const { embeddings, positions, mask, rows, targets } = this.#inputs;
+    const prefix = this.#prefix(graph, withGradients);
     const { hidden } = buildForward(graph, this.#model, {
       slots: this.#options.shape.slots,
       slotTokens: this.#options.shape.slotTokens,
@@ -178,10 +150,21 @@ export class GraphLane {
     });
     const { logProbabilities, hiddenGradient } = sparseCrossEntropy(graph, this.#model.head, hidden, targets);
     const parameters = [...prefix.map((layer) => layer.keys), ...prefix.map((layer) => layer.values)];
-    const gradients = hiddenGradient ? graph.gradients([[hidden, hiddenGradient]], parameters) : [];
-    const compiled = new CompiledGraph(graph, [...logProbabilities, ...gradients], this.#options.backend);
+    if (hiddenGradient) graph.gradients([[hidden, hiddenGradient]], parameters);
+    const compiled = new CompiledGraph(graph, logProbabilities, this.#options.backend);
     this.#graphs.push(compiled);
-    return { graph: compiled, logProbabilities, gradients };
+    return { graph: compiled, logProbabilities };
+  }
+
+  /** Rows of the cartridge by layer; their gradients go into the sums. */
+  #prefix(graph: Graph, withGradients: boolean): { keys: Variable; values: Variable }[] {
+    const { cartridge } = this.#options;
+    const leaf = (tensor: StoredTensor, sum: StoredTensor) =>
+      withGradients ? graph.parameter(tensor, sum) : graph.constant(tensor);
+    return cartridge.keys.map((keys, layer) => ({
+      keys: leaf(keys, this.gradientSums.keys[layer]!),
+      values: leaf(cartridge.values[layer]!, this.gradientSums.values[layer]!),
+    }));
   }
 }
 
@@ -194,21 +177,17 @@ function chunkRowsOf(model: FrozenModel, { shape, logitChunkBytes }: LaneOptions
 
 function inputCount(model: FrozenModel, options: LaneOptions): number {
   const TENSORS_PER_CHUNK = 3;
-  return 4 + 2 * model.config.layers + TENSORS_PER_CHUNK * Math.ceil(options.shape.supervisedRows / chunkRowsOf(model, options));
+  return 4 + TENSORS_PER_CHUNK * Math.ceil(options.shape.supervisedRows / chunkRowsOf(model, options));
 }
 
 function declareInputs(store: TensorStore, model: FrozenModel, options: LaneOptions): Inputs {
-  const { layers, kvHeads, headDimension, embedding } = model.config;
-  const { shape, tokenCount } = options;
+  const { shape, cartridge } = options;
   const tokens = shape.slots * shape.slotTokens;
-  const rows = () => Array.from({ length: layers }, () => store.declare(GgmlType.F32, headDimension, kvHeads, tokenCount));
   return {
-    embeddings: store.declare(GgmlType.F32, embedding, tokens),
+    embeddings: store.declare(GgmlType.F32, model.config.embedding, tokens),
     positions: store.declare(GgmlType.I32, tokens),
-    mask: store.declare(GgmlType.F32, tokenCount + shape.slotTokens, shape.slotTokens, 1, shape.slots),
+    mask: store.declare(GgmlType.F32, cartridge.tokenCount + shape.slotTokens, shape.slotTokens, 1, shape.slots),
     rows: store.declare(GgmlType.I32, shape.supervisedRows),
     targets: declareSparseTargets(store, shape.supervisedRows, shape.entriesPerRow, chunkRowsOf(model, options)),
-    keys: rows(),
-    values: rows(),
   };
 }
