@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { LanguageModel } from '../src/inference/language-model.js';
 import { logitsOf } from '../src/inference/score.js';
 import { FrozenModel } from '../src/models/frozen-model.js';
@@ -17,6 +17,7 @@ import { GraphStep } from '../src/training/graph-step.js';
 import { goldenCartridge } from './support/cartridges.js';
 import { cosine, goldenNames, largestDifference, readGolden, rowsByLayer } from './support/golden.js';
 import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
+import { watchRefusedOperations } from './support/refused-operations.js';
 
 /**
  * The golden numbers on a GPU, within what its arithmetic keeps of them: products of a GPU may round their operands to f16. A
@@ -42,16 +43,23 @@ describe.runIf(gpu).each(goldenNames())('%s on a GPU', (name) => {
     let backend: Backend;
     let model: FrozenModel;
     let step: GraphStep;
+    let refused: string[];
     beforeAll(async () => {
       backend = new Backend({ device: gpu!.name, threads: 1 });
+      refused = watchRefusedOperations(backend);
       model = await FrozenModel.load(backend, readGguf(golden.path), { forward: type, transposed: type });
       step = new GraphStep(model, goldenStepOptions(golden, 'token-mean'));
       await timePacks(step, [goldenPack(golden)]);
     }, FIRST_STEP_MS);
     afterAll(async () => {
+      vi.restoreAllMocks();
       step.dispose();
       await model.dispose();
       backend.dispose();
+    });
+
+    test('no operation is left to the processor', () => {
+      expect(refused).toEqual([]);
     });
 
     test('the plan counts intermediate results', () => {
