@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { LanguageModel } from '../src/inference/language-model.js';
 import { FrozenModel } from '../src/models/frozen-model.js';
@@ -9,6 +12,7 @@ import { Backend } from '../src/tensor/backend.js';
 import { PRODUCT_TYPES } from '../src/tensor/device-profile.js';
 import { GraphStep } from '../src/training/graph-step.js';
 import { goldenCartridge } from './support/cartridges.js';
+import { runCommand } from './support/command-line.js';
 import { goldenNames, readGolden } from './support/golden.js';
 import { goldenPack, goldenStepOptions } from './support/golden-pack.js';
 import { watchRefusedOperations } from './support/refused-operations.js';
@@ -35,6 +39,16 @@ describe.runIf(device)('CUDA', () => {
   });
   afterAll(() => {
     expect(count('stand_in_used_bytes')).toBe(bytesBefore);
+  });
+
+  test('without its runtime doctor says what is missing', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'cartridges-cuda-'));
+    const { stdout } = await runCommand(['doctor', '--json'], { folder, environment: { LD_LIBRARY_PATH: '' } });
+    rmSync(folder, { recursive: true });
+    const problems = JSON.parse(stdout).advice.map(({ problem }: { problem: string }) => problem);
+    expect(problems).toContainEqual(
+      expect.stringMatching(/linux-x64-cuda is installed, but it could not be loaded: libcu\w+\.so\.13: /),
+    );
   });
 
   describe.each(goldenNames())('%s', (name) => {

@@ -19,7 +19,13 @@ export interface Device {
   memoryTotal: number;
 }
 
-const GPU_PACKAGES: Readonly<Record<string, readonly string[]>> = {
+/** A package that holds a backend for GPUs. */
+export interface GpuPackage {
+  name: string;
+  backend: 'cuda' | 'vulkan';
+}
+
+const GPU_BACKENDS: Readonly<Record<string, readonly GpuPackage['backend'][]>> = {
   linux: ['cuda', 'vulkan'],
   win32: ['cuda', 'vulkan'],
 };
@@ -27,11 +33,18 @@ const GPU_PACKAGES: Readonly<Record<string, readonly string[]>> = {
 const setThreadsPrototype = koffi.proto('void cartridges_set_threads(void *backend, int threads)');
 const extraBufferTypesPrototype = koffi.proto('void *cartridges_extra_buffer_types(void *device)');
 let gpuPackagesLoaded = false;
+/** What the engine said of GPU packages that it could not load. */
+const gpuPackageProblems = new Map<string, string>();
 
 /** Packages that would give this platform a GPU backend; `doctor` names the ones that are not installed. */
-export function gpuPackageNames(): string[] {
+export function gpuPackages(): GpuPackage[] {
   const cpu = enginePackageName();
-  return (GPU_PACKAGES[process.platform] ?? []).map((backend) => `${cpu}-${backend}`);
+  return (GPU_BACKENDS[process.platform] ?? []).map((backend) => ({ name: `${cpu}-${backend}`, backend }));
+}
+
+/** Why the backend of an installed GPU package is not there; known once devices were listed. */
+export function gpuPackageProblem(name: string): string | undefined {
+  return gpuPackageProblems.get(name);
 }
 
 /** All devices, the CPU last. Backends of installed GPU packages are loaded on the first call. */
@@ -111,10 +124,14 @@ function describe(engine: Engine, handle: GgmlDevice): Device {
 function loadGpuPackages(engine: Engine): void {
   if (gpuPackagesLoaded) return;
   gpuPackagesLoaded = true;
-  for (const name of gpuPackageNames()) {
+  for (const { name } of gpuPackages()) {
     const folder = packageBinaries(name);
     if (folder === undefined || folder === engine.files.folder) continue;
     const library = readdirSync(folder).find((file) => /^(lib)?ggml-(cuda|vulkan)\.(so|dll)$/.test(file));
-    if (library) engine.ggml.ggml_backend_load(join(folder, library));
+    if (library === undefined) continue;
+    engine.log.take();
+    const path = join(folder, library);
+    // Of `load_backend: failed to load PATH: REASON` only the reason is news.
+    if (!engine.ggml.ggml_backend_load(path)) gpuPackageProblems.set(name, engine.log.take().split(`${path}: `).at(-1)!);
   }
 }

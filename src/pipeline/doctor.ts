@@ -3,7 +3,7 @@ import { cacheFolder, readEnvironment } from '../core/environment.js';
 import { toCartridgesError } from '../core/errors.js';
 import { packageVersion } from '../core/package.js';
 import { listModels } from '../models/hub/resolve-model.js';
-import { gpuPackageNames, listDevices } from '../native/devices.js';
+import { type GpuPackage, gpuPackageProblem, gpuPackages, listDevices } from '../native/devices.js';
 import { type Engine, loadEngine } from '../native/engine.js';
 import { ENGINE_PACKAGE_VERSION, enginePackageName, packageBinaries } from '../native/engine-files.js';
 import { Backend } from '../tensor/backend.js';
@@ -36,6 +36,16 @@ const ONEDNN_COMMANDS: Readonly<Record<string, string>> = {
   linux:
     'apt install libdnnl3 || apt install libdnnl2 (Debian, Ubuntu), dnf install onednn (Fedora), or set CARTRIDGES_ONEDNN to libdnnl.so.3 of: pip download --no-deps onednn-cpu-gomp',
   win32: 'set CARTRIDGES_ONEDNN to dnnl.dll of: pip download --no-deps onednn-cpu-vcomp',
+};
+
+/** What the backends for GPUs are for, and what they need beside their package. */
+const GPU_NEEDS: Readonly<Record<GpuPackage['backend'], { gpu: string; install: string }>> = {
+  cuda: {
+    gpu: 'an NVIDIA GPU (CUDA 13 runtime and driver)',
+    install:
+      "install the GPU's driver and the runtime of CUDA 13 (libcudart and libcublas), where the system looks for libraries",
+  },
+  vulkan: { gpu: 'a GPU with a Vulkan driver', install: "install the GPU's Vulkan driver and the Vulkan loader" },
 };
 
 /** Looks at everything that this package needs, and says for what is missing how to get it. It never throws for a missing part. */
@@ -80,15 +90,16 @@ function tryLoadEngine(advice: DoctorReport['advice']): Engine | undefined {
 
 function adviseGpuPackages(advice: DoctorReport['advice'], engine: Engine | undefined): void {
   if (!engine || listDevices(engine).some(({ kind }) => kind === 'gpu')) return;
-  for (const name of gpuPackageNames()) {
-    const isInstalled = packageBinaries(name) !== undefined;
-    const problem = isInstalled
-      ? `${name} is installed, but its driver or runtime was not found`
-      : `no GPU is used: for a ${name.endsWith('cuda') ? 'NVIDIA GPU (CUDA 13 runtime and driver)' : 'GPU with a Vulkan driver'}`;
-    const command = isInstalled
-      ? 'install the GPU driver of your system'
-      : `npm install --no-save ${name}@${ENGINE_PACKAGE_VERSION}`;
-    advice.push({ problem, command, required: false });
+  for (const { name, backend } of gpuPackages()) {
+    const { gpu, install } = GPU_NEEDS[backend];
+    const problem = gpuPackageProblem(name);
+    if (packageBinaries(name) === undefined) {
+      const command = `npm install --no-save ${name}@${ENGINE_PACKAGE_VERSION}`;
+      advice.push({ problem: `no GPU is used: for ${gpu}`, command, required: false });
+    } else {
+      const reason = problem === undefined ? 'its driver was not found' : `it could not be loaded: ${problem}`;
+      advice.push({ problem: `${name} is installed, but ${reason}`, command: install, required: false });
+    }
   }
 }
 
