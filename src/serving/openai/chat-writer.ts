@@ -1,20 +1,19 @@
-import type { Tokenizer } from '../../core/tokenizer.js';
 import type { FinishReason, GeneratedToken } from '../../inference/requests.js';
 import type { Answer, ChoiceToken } from './answer.js';
 import { type AnswerHead, type AnswerWriter, answerHead, textOf, usageBody } from './answer-writer.js';
 import { packFingerprint } from './fingerprint.js';
 import type { ChatAnswerBody, ChatChunkBody, ChatLogprobsBody, UsageBody } from './response-schemas.js';
-import { tokenLogprobs } from './token-logprobs.js';
+import type { LogprobWriter } from './token-logprobs.js';
 
 /** Writes answers of /v1/chat/completions. */
 export class ChatWriter implements AnswerWriter {
   readonly #answer: Answer;
-  readonly #tokenizer: Tokenizer;
+  readonly #logprobWriter: LogprobWriter;
   readonly #head: AnswerHead;
 
-  constructor(answer: Answer, tokenizer: Tokenizer) {
+  constructor(answer: Answer, logprobWriter: LogprobWriter) {
     this.#answer = answer;
-    this.#tokenizer = tokenizer;
+    this.#logprobWriter = logprobWriter;
     this.#head = answerHead('chatcmpl', answer);
   }
 
@@ -60,7 +59,7 @@ export class ChatWriter implements AnswerWriter {
   #logprobs(tokens: readonly GeneratedToken[]): ChatLogprobsBody {
     const { topLogprobs, logprobsInFingerprint, ignoreEndOfGeneration } = this.#answer.request;
     if (topLogprobs === undefined || logprobsInFingerprint) return null;
-    const content = tokens.flatMap((token) => tokenLogprobs(token, this.#tokenizer, ignoreEndOfGeneration) ?? []);
+    const content = tokens.flatMap((token) => this.#logprobWriter.write(token, ignoreEndOfGeneration) ?? []);
     return { content, refusal: null };
   }
 }

@@ -1,21 +1,20 @@
-import type { Tokenizer } from '../../core/tokenizer.js';
 import type { GeneratedToken } from '../../inference/requests.js';
 import type { Answer, ChoiceToken } from './answer.js';
 import { type AnswerHead, type AnswerWriter, answerHead, textOf, usageBody } from './answer-writer.js';
 import { packFingerprint } from './fingerprint.js';
 import type { CompletionAnswerBody, CompletionLogprobsBody, UsageBody } from './response-schemas.js';
-import { type TokenLogprobs, tokenLogprobs } from './token-logprobs.js';
+import type { LogprobWriter, TokenLogprobs } from './token-logprobs.js';
 
 /** Writes answers of /v1/completions. */
 export class CompletionWriter implements AnswerWriter {
   readonly #answer: Answer;
-  readonly #tokenizer: Tokenizer;
+  readonly #logprobWriter: LogprobWriter;
   readonly #head: AnswerHead;
   readonly #offsets = new Map<number, TextOffset>();
 
-  constructor(answer: Answer, tokenizer: Tokenizer) {
+  constructor(answer: Answer, logprobWriter: LogprobWriter) {
     this.#answer = answer;
-    this.#tokenizer = tokenizer;
+    this.#logprobWriter = logprobWriter;
     this.#head = answerHead('cmpl', answer);
   }
 
@@ -55,7 +54,7 @@ export class CompletionWriter implements AnswerWriter {
     if (topLogprobs === undefined || logprobsInFingerprint) return null;
     const offset = this.#offsets.get(choice) ?? new TextOffset();
     this.#offsets.set(choice, offset);
-    const rows = tokens.flatMap((token) => tokenLogprobs(token, this.#tokenizer, ignoreEndOfGeneration) ?? []);
+    const rows = tokens.flatMap((token) => this.#logprobWriter.write(token, ignoreEndOfGeneration) ?? []);
     return {
       tokens: rows.map(({ token }) => token),
       token_logprobs: rows.map(({ logprob }) => logprob),

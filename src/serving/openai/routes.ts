@@ -19,6 +19,7 @@ import { readChatRequest } from './read-chat-request.js';
 import { readCompletionRequest } from './read-completion-request.js';
 import { chatAnswerSchema, chatChunkSchema, completionAnswerSchema } from './response-schemas.js';
 import { streamAnswer } from './stream-answer.js';
+import { LogprobWriter } from './token-logprobs.js';
 
 /** OpenAI's path, then those that Tokasaurus has used for chats with cartridges. */
 const CHAT_PATHS = [
@@ -39,31 +40,32 @@ const COMPLETION_PATHS = ['/v1/completions', '/v1/cartridge/completions', '/cust
 export function openaiRoutes(parts: AnswerParts): OpenAPIHono<ServerEnv> {
   const router = createRouter();
   addModelRoutes(router, parts.model, parts.library);
-  addChatRoutes(router, parts);
-  addCompletionRoutes(router, parts);
+  const logprobs = new LogprobWriter(parts.model.engine.tokenizer);
+  addChatRoutes(router, parts, logprobs);
+  addCompletionRoutes(router, parts, logprobs);
   return router;
 }
 
-function addChatRoutes(router: OpenAPIHono<ServerEnv>, parts: AnswerParts): void {
+function addChatRoutes(router: OpenAPIHono<ServerEnv>, parts: AnswerParts, logprobs: LogprobWriter): void {
   const { model, limits } = parts;
   const schema = chatRequestSchema(limits);
   const framings = new FramingVariants(model.framing);
   for (const path of CHAT_PATHS) {
     router.openapi(answerRoute(path, 'Chat', 'Continue a chat', schema, chatAnswerSchema, chatChunkSchema), (context) => {
       const request = readChatRequest(context.req.valid('json'), framings, limits);
-      return respond(context, request, parts, (answer) => new ChatWriter(answer, model.engine.tokenizer));
+      return respond(context, request, parts, (answer) => new ChatWriter(answer, logprobs));
     });
   }
 }
 
-function addCompletionRoutes(router: OpenAPIHono<ServerEnv>, parts: AnswerParts): void {
+function addCompletionRoutes(router: OpenAPIHono<ServerEnv>, parts: AnswerParts, logprobs: LogprobWriter): void {
   const { model, limits } = parts;
   const schema = completionRequestSchema(limits);
   for (const path of COMPLETION_PATHS) {
     const route = answerRoute(path, 'Completions', 'Continue texts', schema, completionAnswerSchema, completionAnswerSchema);
     router.openapi(route, (context) => {
       const request = readCompletionRequest(context.req.valid('json'), model.framing, limits);
-      return respond(context, request, parts, (answer) => new CompletionWriter(answer, model.engine.tokenizer));
+      return respond(context, request, parts, (answer) => new CompletionWriter(answer, logprobs));
     });
   }
 }
