@@ -1,7 +1,6 @@
 import type { Sampling } from '../chat/chat-client.js';
 import type { RandomState } from '../core/random.js';
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
-import { logSumExp } from './log-sum-exp.js';
 import { type TopCandidates, toTopLogprobs } from './top-logprobs.js';
 
 /** All that the next tokens of a request depend on, beside their logits: what another thread needs to choose them. */
@@ -39,7 +38,7 @@ export function chooseToken(
   candidates.select(logits, Math.max(chooser.candidateCount, topLogprobs ?? 1));
   const best = candidates.count > 0 ? (candidates.logits[0] as number) : Number.NaN;
   if (!Number.isFinite(best)) return undefined;
-  const sum = topLogprobs === undefined ? Number.NaN : logSumExp(logits, best);
+  const sum = topLogprobs === undefined ? Number.NaN : candidates.logSumExp();
   const top = topLogprobs ? toTopLogprobs(candidates, topLogprobs, sum) : undefined;
   const token = chooser.choose(logits, candidates);
   if (topLogprobs === undefined) return { token };

@@ -1,14 +1,17 @@
 import type { TopLogprobs } from '../core/sparse-logprobs.js';
+import { LOGIT_BLOCK, LogitScan } from './logit-scan.js';
 
 /**
- * Finds the k largest logits in one pass: candidates sit in a heap whose root is the worst of them, so that nearly every logit
- * costs one comparison. Of equal logits the one with the lower token id is the better. The arrays are reused.
+ * Finds the k largest logits. The k-th best of the maxima of blocks is a bound that at least k logits reach, so that hardly any block has
+ * to be looked through; candidates sit in a heap whose root is the worst of them. Of equal logits the one with the lower token id is
+ * the better. The arrays are reused.
  */
 export class TopCandidates {
   /** By falling logit after {@link select}; the first `count` hold. */
   ids = new Int32Array(0);
   logits = new Float32Array(0);
   count = 0;
+  readonly #scan = new LogitScan();
 
   /** Fills the candidates with the `k` largest of `logits`; NaN is passed over. */
   select(logits: Float32Array, k: number): void {
@@ -16,51 +19,52 @@ export class TopCandidates {
       this.ids = new Int32Array(k);
       this.logits = new Float32Array(k);
     }
-    this.#scan(logits, this.#fill(logits, k));
+    this.#scan.load(logits);
+    const maxima = this.#scan.blockMaxima();
+    const bound = this.#largest(maxima, k);
+    this.count = 0;
+    for (let block = 0; block < maxima.length; block++) {
+      if ((maxima[block] as number) < bound) continue;
+      this.#offer(logits, block * LOGIT_BLOCK, Math.min((block + 1) * LOGIT_BLOCK, logits.length), bound, k);
+    }
+    if (this.count < k) this.#makeHeap();
     this.#sort();
   }
 
-  /** Makes a heap of the first `k` numbers; returns the token after them. */
-  #fill(logits: Float32Array, k: number): number {
-    let id = 0;
-    this.count = 0;
-    for (; id < logits.length && this.count < k; id++) {
-      const logit = logits[id] as number;
-      if (Number.isNaN(logit)) continue;
-      this.ids[this.count] = id;
-      this.logits[this.count++] = logit;
-    }
-    for (let slot = (this.count >> 1) - 1; slot >= 0; slot--) {
-      this.#sink(slot, this.count, this.ids[slot] as number, this.logits[slot] as number);
-    }
-    return id;
+  /** log Σ exp of all logits of the last {@link select}, as they were then; NaN when one is. */
+  logSumExp(): number {
+    return this.#scan.logSumExp(this.logits[0] as number);
   }
 
-  /** Four at a time: hardly any logit passes the threshold, so one test for all four is the fastest. */
-  #scan(logits: Float32Array, start: number): void {
-    const length = logits.length;
-    let threshold = this.logits[0] as number;
-    let id = start;
-    for (; id + 3 < length; id += 4) {
-      const a = logits[id] as number;
-      const b = logits[id + 1] as number;
-      const c = logits[id + 2] as number;
-      const d = logits[id + 3] as number;
-      if (a > threshold || b > threshold || c > threshold || d > threshold) threshold = this.#offer(logits, id, id + 4);
-    }
-    this.#offer(logits, id, length);
+  /** The k-th largest of some numbers, −∞ where there are fewer. */
+  #largest(numbers: Float32Array, k: number): number {
+    if (numbers.length < k) return Number.NEGATIVE_INFINITY;
+    this.count = 0;
+    this.#offer(numbers, 0, numbers.length, Number.NEGATIVE_INFINITY, k);
+    return this.logits[0] as number;
   }
 
   /**
-   * Puts what is better than the worst candidate in its place; returns the new worst logit. A later token has the higher id,
-   * so of two equal logits the one that is there already stays.
+   * Takes up what is better than the worst candidate, or is at least `bound` where there are fewer than k. A later token has the higher
+   * id, so of two equal logits the one that is there already stays.
    */
-  #offer(logits: Float32Array, start: number, end: number): number {
+  #offer(logits: Float32Array, start: number, end: number, bound: number, k: number): void {
     for (let id = start; id < end; id++) {
       const logit = logits[id] as number;
-      if (logit > (this.logits[0] as number)) this.#sink(0, this.count, id, logit);
+      if (this.count === k) {
+        if (logit > (this.logits[0] as number)) this.#sink(0, k, id, logit);
+      } else if (logit >= bound) {
+        this.ids[this.count] = id;
+        this.logits[this.count++] = logit;
+        if (this.count === k) this.#makeHeap();
+      }
     }
-    return this.logits[0] as number;
+  }
+
+  #makeHeap(): void {
+    for (let slot = (this.count >> 1) - 1; slot >= 0; slot--) {
+      this.#sink(slot, this.count, this.ids[slot] as number, this.logits[slot] as number);
+    }
   }
 
   /** Heap sort: the worst goes to the end, again and again. */
