@@ -215,8 +215,16 @@ describe('filters', () => {
 
   it('keep the same answer to another question about a chunk, unless told otherwise, and count it', async () => {
     const client = () => new ScriptedClient((request) => (isQuestion(request) ? undefined : { text: 'The captain is Ada.' }));
-    expect(await run('a', client())).toMatchObject({ kept: 22, duplicate: 0, repeated: 19 });
-    expect(await run('b', client(), { keepRepeated: false })).toMatchObject({ kept: 3, duplicate: 0, repeated: 19 });
+    const events: ProgressEvent[] = [];
+    const onProgress = (event: ProgressEvent) => events.push(event);
+    expect(await run('a', client(), {}, { onProgress })).toMatchObject({ kept: 22, duplicate: 0, repeated: 19 });
+    expect(events.at(-1)).toMatchObject({ message: 'kept 22 of 22 conversations (kept: 19 repeated)' });
+    expect(await run('b', client(), { keepRepeated: false }, { onProgress })).toMatchObject({
+      kept: 3,
+      duplicate: 0,
+      repeated: 19,
+    });
+    expect(events.at(-1)).toMatchObject({ message: 'kept 3 of 22 conversations (left out: 19 repeated)' });
     const chunks = (await load('b')).map(({ metadata }) => metadata.chunkId);
     expect(new Set(chunks).size).toBe(3);
   });

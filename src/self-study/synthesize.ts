@@ -73,7 +73,7 @@ export async function synthesize(options: SynthesizeOptions): Promise<SynthesisR
 
   const seconds = (performance.now() - startedAt) / 1000;
   const { counts, shards } = writer.manifest;
-  options.onProgress?.({ kind: 'end', stage: 'synthesize', message: describeCounts(counts), seconds });
+  options.onProgress?.({ kind: 'end', stage: 'synthesize', message: describeCounts(counts, settings), seconds });
   return { ...counts, folder: options.folder, shards: shards.length, resumedAt, seconds };
 }
 
@@ -193,8 +193,20 @@ function countOutcomes(outcomes: readonly Outcome[]): DatasetCounts {
   };
 }
 
-function describeCounts({ attempted, kept, answerTokens: _, ...flaws }: DatasetCounts): string {
-  const found = Object.entries(flaws).filter(([, count]) => count > 0);
-  const details = found.map(([what, count]) => `${count} ${what}`).join(', ');
+/** Which flaws were left out and which were kept follows from the settings. */
+function describeCounts({ attempted, kept, answerTokens: _, ...flaws }: DatasetCounts, settings: SynthesisSettings): string {
+  const { duplicates, keepEmpty, keepTruncated, keepRepeated } = settings;
+  const keptKinds: Readonly<Record<string, boolean>> = {
+    duplicate: duplicates === 'keep',
+    empty: keepEmpty,
+    truncated: keepTruncated,
+    repeated: keepRepeated,
+  };
+  const list = (areKept: boolean) => {
+    const found = Object.entries(flaws).filter(([what, count]) => count > 0 && (keptKinds[what] ?? false) === areKept);
+    const counts = found.map(([what, count]) => `${count} ${what}`).join(', ');
+    return found.length === 0 ? [] : `${areKept ? 'kept' : 'left out'}: ${counts}`;
+  };
+  const details = [list(false), list(true)].flat().join('; ');
   return `kept ${kept} of ${attempted} conversations${details === '' ? '' : ` (${details})`}`;
 }

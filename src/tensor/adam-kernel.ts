@@ -13,6 +13,7 @@ export interface AdamAddresses {
 
 /** Slots of the graph. */
 const [VALUES, GRADIENT, FIRST, SECOND, SCALE, SETTINGS] = [0, 1, 2, 3, 4, 5] as const;
+
 /**
  * Adam's update of `count` values by ggml, on memory anywhere in the process and in the calling thread. It overwrites the gradient.
  */
