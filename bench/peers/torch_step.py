@@ -145,6 +145,8 @@ def measure(step, steps):
     for _ in range(steps):
         loss = step()
     milliseconds = (time.perf_counter() - start) * 1000
+    if not math.isfinite(loss):
+        sys.exit(f"error: the loss of a step is {loss}")
     # Beside every run and outside its time: a speed to compare with needs the same minutes.
     gigaflops = product_gigaflops(step.dtype)
     cpu_milliseconds = (time.process_time() - cpu) * 1000
