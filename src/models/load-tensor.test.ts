@@ -4,7 +4,7 @@ import { packageRoot } from '../core/package.js';
 import { GgmlType } from '../native/ggml.js';
 import { quantize } from '../native/tensor-types.js';
 import { Backend } from '../tensor/backend.js';
-import { type StoredTensor, TensorStore } from '../tensor/tensor-store.js';
+import type { StoredTensor } from '../tensor/tensor-store.js';
 import { FrozenModel } from './frozen-model.js';
 import { readGguf } from './gguf.js';
 import { fittingType, weightBytes } from './weight-bytes.js';
@@ -22,8 +22,9 @@ beforeAll(async () => {
 afterAll(() => backend.dispose());
 
 function bytesOf(tensor: StoredTensor): Uint8Array {
-  const bytes = new Uint8Array(Number(backend.engine.ggml.ggml_row_size(tensor.type, tensor.shape[0])) * tensor.shape[1]);
-  new TensorStore(backend, 1).read(tensor, bytes);
+  const { ggml } = backend.engine;
+  const bytes = new Uint8Array(Number(ggml.ggml_row_size(tensor.type, tensor.shape[0])) * tensor.shape[1]);
+  ggml.ggml_backend_tensor_get(tensor.handle, bytes, 0, bytes.length);
   return bytes;
 }
 
