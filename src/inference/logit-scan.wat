@@ -1,4 +1,4 @@
-;; Looks through the logits of one row, four at a time. `node scripts/assemble-logit-scan.mjs` makes logit-scan-code.ts of it.
+;; Looks through the logits of one row, four at a time. logit-scan-code.ts is made of it, and says how.
 ;; Logits lie in blocks of 64, which are 256 bytes; the last block is filled up with -inf.
 (module
   (memory (import "logits" "memory") 1)

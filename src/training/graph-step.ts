@@ -98,7 +98,7 @@ export class GraphStep implements TrainingStep {
   }
 
   dispose(): void {
-    for (const free of [...this.#frees].reverse()) free();
+    for (const free of this.#frees.splice(0).reverse()) free();
   }
 
   /** Losses are added in the order of the packs. */
