@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { EngineUsage } from '../../inference/inference-engine.js';
 import type { RequestLogEntry } from '../http/track-request.js';
+import { PatientHistogram } from './patient-histogram.js';
 
 const REQUEST_SECONDS = [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600];
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -15,7 +16,12 @@ export class ServerMetrics {
     'From the request to its first token',
     FIRST_TOKEN_SECONDS,
   );
-  readonly timeBetweenTokens = this.#histogram('inter_token_seconds', 'Between two tokens of one answer', BETWEEN_TOKENS_SECONDS);
+  readonly timeBetweenTokens = new PatientHistogram({
+    name: 'cartridges_inter_token_seconds',
+    help: 'Between two tokens of one answer',
+    buckets: BETWEEN_TOKENS_SECONDS,
+    registers: [this.registry],
+  });
   readonly tokensPerSecond = this.#histogram(
     'answer_tokens_per_second',
     'Speed of one answer behind its first token',
