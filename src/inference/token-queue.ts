@@ -24,6 +24,11 @@ export class TokenQueue<T> implements AsyncIterableIterator<T, void, undefined> 
     else this.#values.push(value);
   }
 
+  /** Values that are there already, at most so many; none when the next one has to be waited for. */
+  take(most: number): T[] {
+    return this.#values.splice(0, most);
+  }
+
   /** No further value comes; with an error, the consumer throws it behind the values there are. */
   end(error?: unknown): void {
     if (this.#ended) return;

@@ -102,7 +102,7 @@ export class Answer {
   }
 
   /** The tokens of all choices as they come, once. Throws what made the answer fail. */
-  get tokens(): AsyncIterableIterator<ChoiceToken, void, undefined> {
+  get tokens(): TokenQueue<ChoiceToken> {
     return this.#queue;
   }
 

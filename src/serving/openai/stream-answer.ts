@@ -9,6 +9,9 @@ const HEADERS = {
   'x-accel-buffering': 'no',
 };
 
+/** Tokens that wait are sent together, which is cheaper, but those of a slow reader are not all written at once. */
+const MOST_TOKENS_TOGETHER = 32;
+
 export interface StreamOptions {
   slowClientSeconds: number;
   /** Closes the connection of a reader that does not read. */
@@ -73,11 +76,13 @@ function readEvents(
 async function* answerEvents(answer: Answer, writer: AnswerWriter): AsyncGenerator<string, void, undefined> {
   const { tokens } = answer;
   let next = await tokens.next();
-  for (const part of writer.opening()) yield event(part);
+  let parts = writer.opening();
   try {
     for (; !next.done; next = await tokens.next()) {
-      const part = writer.part(next.value);
-      if (part) yield event(part);
+      const together = [next.value, ...tokens.take(MOST_TOKENS_TOGETHER - 1)];
+      parts.push(...together.flatMap((token) => writer.part(token) ?? []));
+      if (parts.length > 0) yield parts.map(event).join('');
+      parts = [];
     }
   } catch (error) {
     yield event(toErrorBody(error));
