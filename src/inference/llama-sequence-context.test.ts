@@ -59,23 +59,24 @@ it('computes ahead in a thread that has just been started', async () => {
   await decodeThread(model.engine).close();
   context.clear();
   context.addRow(1, 0, 0, true);
-  const [first, second] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen()]);
+  const [first, [second]] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen(1)]);
   expect([first.choices.length, second?.choices.length]).toEqual([1, 1]);
 });
 
 it('computes ahead what it chooses, unless that is withdrawn', async () => {
   context.clear();
   context.addRow(1, 0, 0, true);
-  const [first, second] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen()]);
-  const [tokens, ahead] = [[first, second!].map(({ choices }) => choices[0]!.token), context.logits(0).slice()];
+  const [first, others] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen(2)]);
+  const [tokens, ahead] = [[first, ...others].map(({ choices }) => choices[0]!.token), context.logits(0).slice()];
   context.withdraw();
-  expect(await context.decodeChosen()).toBeUndefined();
+  expect(await context.decodeChosen(2)).toEqual([]);
 
   context.clear();
   const best = (logits: Float32Array) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
   expect(tokens[0]).toBe(best(await logitsBehind([1], 0)));
-  const logits = await logitsBehind([tokens[0]!], 0, 1);
-  expect(tokens[1]).toBe(best(logits));
+  expect(tokens[1]).toBe(best(await logitsBehind([tokens[0]!], 0, 1)));
+  const logits = await logitsBehind([tokens[1]!], 0, 2);
+  expect(tokens.slice(2)).toEqual([best(logits)]);
   expect(ahead).toEqual(logits);
 });
 

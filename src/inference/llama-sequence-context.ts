@@ -110,10 +110,10 @@ export class LlamaSequenceContext implements SequenceContext {
     return decodeBatch(this.#engine, native, { ...native.batch, n_tokens: count }, rules);
   }
 
-  async decodeChosen(): Promise<DecodeOutcome | undefined> {
+  async decodeChosen(most: number): Promise<DecodeOutcome[]> {
     const { context } = this.#live;
-    const { decoded } = await decodeThread(this.#engine).request('decodeChosen', { context });
-    return decoded && outcomeOf(this.#engine, decoded);
+    const { decoded } = await decodeThread(this.#engine).request('decodeChosen', { context, most });
+    return decoded.map((each) => outcomeOf(this.#engine, each));
   }
 
   withdraw(): void {

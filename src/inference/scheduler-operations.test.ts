@@ -47,6 +47,8 @@ class SlowCartridge implements CartridgeRows {
   }
 }
 
+let beginnings = 0;
+
 class Request implements SequenceWork {
   readonly tokens: Int32Array;
   readonly firstLogitsRow: number;
@@ -57,6 +59,8 @@ class Request implements SequenceWork {
   readonly length: number;
   readonly generated: number[] = [];
   cachedTokens = 0;
+  /** Its place in the order in which they begin; one whose cartridge is not read yet lets others of its scope go first. */
+  beginning = Number.POSITIVE_INFINITY;
   wrongRows = 0;
   cancelled = false;
   outcome: 'finished' | CartridgesError | undefined;
@@ -89,6 +93,7 @@ class Request implements SequenceWork {
 
   begin(cachedTokens: number): void {
     this.cachedTokens = cachedTokens;
+    this.beginning = beginnings++;
   }
 
   consume(logits: Float32Array): number {
@@ -137,6 +142,7 @@ class World {
     const batchRows = 5 + this.random.integer(20);
     const runs = 1 + this.random.integer(5);
     this.context = new StrictContext(cells, batchRows, runs);
+    this.context.decodeMs = [60, 15, 4][this.random.integer(3)]!;
     if (this.random.integer(2) === 0) this.context.copiesForOneFailure = 3 + this.random.integer(9);
     this.storedTurnBytes = [0, 400, 4000, 40_000][this.random.integer(4)]!;
     const kept = { keptTurnCells: this.random.integer(cells), storedTurnBytes: this.storedTurnBytes };
@@ -261,10 +267,11 @@ class World {
     expect(this.context.cache.length).toBe(this.context.cells - freeCells);
   }
 
-  /** No request has more rows from others than the earlier ones of its own scope and cartridges have in common with it. */
+  /** No request has more rows from others than those of its own scope and cartridges that began earlier have in common with it. */
   checkShares(): void {
     const knownByOrigin = new Map<string, Int32Array[]>();
-    for (const { origin, tokens, known, cachedTokens, firstLogitsRow } of this.requests) {
+    const begun = this.requests.filter(({ beginning }) => beginning < beginnings).sort((a, b) => a.beginning - b.beginning);
+    for (const { origin, tokens, known, cachedTokens, firstLogitsRow } of begun) {
       const earlier = knownByOrigin.get(origin) ?? [];
       const most = earlier.reduce((length, each) => Math.max(length, commonLength(each, tokens)), 0);
       expect(cachedTokens).toBeLessThanOrEqual(Math.min(most, firstLogitsRow));

@@ -52,6 +52,8 @@ export interface SchedulerUsage extends CellUsage, StoredTurnUsage {
 
 /** The event loop is not held up for longer by choosing tokens. */
 const LONGEST_TURN_MS = 4;
+/** New tokens are passed on together that come within so long. One by one each costs a millisecond of a processor (Zen 3). */
+const PART_MS = 30;
 /** Waiting entries whose cartridges are read ahead. */
 const READ_AHEAD = 8;
 
@@ -82,6 +84,7 @@ export class Scheduler {
     acceptedTokens: 0,
   };
   #decodeMs = 0;
+  #lastDecodeMs = Number.POSITIVE_INFINITY;
   #runs: SequenceRun[] = [];
   /** Runs that are over and are still in the cache, and whether their rows may stay there for others. */
   readonly #ended = new Map<SequenceRun, boolean>();
@@ -381,10 +384,15 @@ export class Scheduler {
   async #decodeStreak(batch: readonly SequenceRun[], rows: BatchRows): Promise<void> {
     const streak = new Streak(this.#context, batch);
     try {
-      for (let isFirst = true; ; isFirst = false) {
-        const step = await streak.next(this.#mayGoOn(batch));
-        if (!step) break;
-        await this.#take(step, batch, isFirst ? rows : this.#goOn(batch));
+      for (let isFirst = true; ; ) {
+        const steps = await streak.next(this.#decodesAhead(batch, streak.underWay));
+        if (steps.length === 0) break;
+        for (const step of steps) {
+          const pause = this.#take(step, batch, isFirst ? rows : this.#goOn(batch));
+          // Tokens that came together are passed on together where they can be.
+          if (pause) await pause;
+          isFirst = false;
+        }
       }
     } finally {
       await streak.end();
@@ -393,14 +401,20 @@ export class Scheduler {
   }
 
   /**
-   * Whether the next tokens of these runs may be computed before anybody has seen those that come now. What waits, chores too, can
-   * only begin when a run ends or {@link wake} is called.
+   * How many more tokens of these runs may be computed before anybody has seen those that are under way. What waits, chores too,
+   * can only begin when a run ends or {@link wake} is called.
    */
-  #mayGoOn(batch: readonly SequenceRun[]): boolean {
-    if (this.#isAwake || batch.length !== this.#runs.length || !batch.every((run) => run.canGoOn)) return false;
+  #decodesAhead(batch: readonly SequenceRun[], underWay: number): number {
+    if (this.#isAwake || batch.length !== this.#runs.length) return 0;
+    const most = Math.min(this.#decodesOfPart, ...batch.map((run) => run.decodesBehind(underWay)));
+    if (most === 0) return 0;
     const room = Math.floor(draftRoom(this.#context, batch.length) / batch.length);
     const rowCost = this.#rowCostOf(batch.length);
-    return !batch.some((run) => run.wantsDraft(room, rowCost));
+    return batch.some((run) => run.wantsDraft(room, rowCost)) ? 0 : most;
+  }
+
+  get #decodesOfPart(): number {
+    return this.#limits.retainTurns ? Math.max(1, Math.floor(PART_MS / this.#lastDecodeMs)) : 1;
   }
 
   /** The newest token of each run that is not over was computed as well. */
@@ -414,15 +428,16 @@ export class Scheduler {
     return this.#rowCost?.at(sequences) ?? assumedRowCost(sequences);
   }
 
-  async #take({ milliseconds, choices }: DecodeOutcome, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> {
+  #take({ milliseconds, choices }: DecodeOutcome, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> | undefined {
     this.#counts.newTokens += rows.newTokens;
     this.#counts.draftedTokens += rows.draftedTokens;
     this.#counts.promptTokens += rows.promptTokens;
     this.#counts.cachedPromptTokens += rows.cachedPromptTokens;
     this.#decodeMs += milliseconds;
+    this.#lastDecodeMs = milliseconds;
     this.#counts.decodeCalls++;
     this.#rowCost?.note({ ...rows, newTokens: batch.length }, milliseconds);
-    await this.#advanceAll(batch, choices);
+    return this.#advanceAll(batch, choices);
   }
 
   /** What the cache holds after a failed decode is not known: everything that was in it is lost. */
@@ -449,19 +464,23 @@ export class Scheduler {
     this.#failure = undefined;
   }
 
-  /** Passes the next tokens on, and chooses those without a rule. That takes a millisecond at times, so others have their turn. */
-  async #advanceAll(batch: readonly SequenceRun[], choices: DecodeOutcome['choices']): Promise<void> {
-    let started = performance.now();
-    for (const [index, run] of batch.entries()) {
+  /**
+   * Passes the next tokens on, and chooses those without a rule. That takes a millisecond at times, so others have their turn: then
+   * the rest comes later, and there is something to wait for.
+   */
+  #advanceAll(batch: readonly SequenceRun[], choices: DecodeOutcome['choices'], first = 0): Promise<void> | undefined {
+    const started = performance.now();
+    for (let index = first; index < batch.length; index++) {
+      const run = batch[index] as SequenceRun;
       if (this.#ended.has(run)) continue;
       this.#advance(run, choices[index]);
       this.#counts.newTokens += run.acceptedTokens;
       this.#counts.acceptedTokens += run.acceptedTokens;
       run.leaveBatch();
       if (performance.now() - started < LONGEST_TURN_MS) continue;
-      await setImmediate();
-      started = performance.now();
+      return setImmediate().then(() => this.#advanceAll(batch, choices, index + 1));
     }
+    return undefined;
   }
 
   #advance(run: SequenceRun, choice: TokenChoice | undefined): void {
@@ -484,6 +503,8 @@ export class Scheduler {
   #endRun(run: SequenceRun, keep: boolean): void {
     this.#runs = this.#runs.filter((other) => other !== run);
     this.#ended.set(run, keep);
+    // Its place is free for others.
+    if (this.#limits.retainTurns) this.#context.withdraw();
     const { prefix } = run;
     if (prefix?.producer === run) prefix.producer = this.#runs.find((other) => other.prefix === prefix);
   }

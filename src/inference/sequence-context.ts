@@ -27,11 +27,12 @@ export interface SequenceContext {
    */
   decode(rules?: readonly RowRule[]): Promise<DecodeOutcome>;
   /**
-   * Computes the tokens that the last decode chooses, one position behind its rows, and chooses behind these by the same rules. It
-   * may be asked for before that decode is over, whose rows must all have had a rule. Resolves with undefined, and computes
-   * nothing, when that one failed or this one was withdrawn in time. Rejects as {@link decode}.
+   * Computes the tokens that the last decode chooses, one position behind its rows, chooses behind these by the same rules, and
+   * goes on with them: `most` decodes, one after the other. They may be asked for before that decode is over, whose rows must all have had a
+   * rule. Resolves with those that were made: fewer, or none, when that one failed or they were withdrawn. Rejects as
+   * {@link decode}.
    */
-  decodeChosen(): Promise<DecodeOutcome | undefined>;
+  decodeChosen(most: number): Promise<DecodeOutcome[]>;
   /** Nobody wants the decodes that have not begun. May be called at any time. */
   withdraw(): void;
   /** Logits behind row `row` of the last decode, a view that the next decode overwrites. */

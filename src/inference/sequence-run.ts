@@ -125,9 +125,10 @@ export class SequenceRun {
     return tokens.length;
   }
 
-  /** Whether the decode behind the current one can compute the token that this one chooses, without another look at the work. */
-  get canGoOn(): boolean {
-    return this.isGenerating && this.#ruled !== undefined && !this.work.cancelled && this.#unusedRows >= 2;
+  /** How many decodes behind those that are under way can compute its next tokens, without another look at the work. */
+  decodesBehind(underWay: number): number {
+    const canGoOn = this.isGenerating && this.#ruled !== undefined && !this.work.cancelled;
+    return canGoOn ? Math.max(0, this.#unusedRows - underWay) : 0;
   }
 
   /** Whether something would be drafted behind its newest token, now or soon. */
@@ -138,7 +139,7 @@ export class SequenceRun {
     return this.#undraftedTokens < CALM_TOKENS || work.draft(room, rowCost).length > 0;
   }
 
-  /** Its newest token was computed behind the last batch, as {@link canGoOn} said that it can be. */
+  /** Its newest token was computed behind the last batch, as {@link decodesBehind} said that it can be. */
   goOn(): void {
     this.#newTokens.push(this.#nextToken);
     this.#batchRows = 1;

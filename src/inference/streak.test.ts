@@ -145,6 +145,46 @@ describe.each([false, true])('decodes ahead (turns kept: %s)', (retainTurns) => 
   });
 });
 
+describe('short decodes ahead', () => {
+  async function askedOf(retainTurns: boolean, decodeMs: number, ...answers: Answer[]) {
+    const { context, scheduler } = makeScheduler({ retainTurns });
+    context.decodeMs = decodeMs;
+    const asked = vi.spyOn(context, 'decodeChosen');
+    for (const answer of answers) scheduler.submit(answer);
+    await scheduler.whenIdle();
+    expect(answers.map(({ outcome, generated, length }) => [outcome, generated.length === length])).toEqual(
+      answers.map(() => ['finished', true]),
+    );
+    const newTokens = answers.reduce((sum, { length }) => sum + length - 1, 0);
+    expect(scheduler.statistics.newTokens).toBe(newTokens);
+    expect(context.violations).toEqual([]);
+    expect(scheduler.freeCells).toBe(200 - context.cache.length);
+    return { context, asked: asked.mock.calls.map(([most]) => most) };
+  }
+
+  it('are asked for together where turns are kept, and come to the same tokens', async () => {
+    const { asked, context } = await askedOf(true, 7, new Answer(40), new Answer(40));
+    // As many as 30 ms hold, and no more than the answers have room for.
+    expect(Math.max(...asked)).toBe(4);
+    expect(asked.length).toBeLessThan(20);
+    expect(context.ahead.made).toBeGreaterThan(30);
+  });
+
+  it.each([
+    ['where the clock must not count', false, 7],
+    ['when two of them would take longer', true, 16],
+  ])('are asked for one by one %s', async (_, retainTurns, decodeMs) => {
+    const { asked } = await askedOf(retainTurns, decodeMs, new Answer(40));
+    expect(new Set(asked)).toEqual(new Set([1]));
+  });
+
+  it('are withdrawn when an answer ends before, and leave none of its rows', async () => {
+    const { context } = await askedOf(true, 3, new Answer(14, 90));
+    expect(context.ahead.withdrawn).toBeGreaterThan(0);
+    expect(context.cache).toHaveLength(3 + 13);
+  });
+});
+
 /** What becomes of the third decode ahead when a request comes while the decode in front of it runs. */
 async function newRequest(retainTurns: boolean) {
   const { context, scheduler } = makeScheduler({ retainTurns });
@@ -152,13 +192,13 @@ async function newRequest(retainTurns: boolean) {
   const { decodeChosen } = context;
   let asked = 0;
   let running = 0;
-  vi.spyOn(context, 'decodeChosen').mockImplementation(() => {
-    const outcome = decodeChosen.call(context);
+  vi.spyOn(context, 'decodeChosen').mockImplementation((most) => {
+    const outcomes = decodeChosen.call(context, most);
     if (++asked === 3) {
       running = context.batches.length;
       scheduler.submit(second);
     }
-    return outcome;
+    return outcomes;
   });
   scheduler.submit(first);
   await scheduler.whenIdle();

@@ -46,6 +46,8 @@ export class StrictContext implements SequenceContext {
   readonly batches: string[] = [];
   /** Numbers of the decodes that fail, from 1 on. */
   readonly failures = new Set<number>();
+  /** What every decode says that it took. */
+  decodeMs = 60;
   /** So many of the next rebuilds fail. */
   failingRebuilds = 0;
   rebuilds = 0;
@@ -96,19 +98,24 @@ export class StrictContext implements SequenceContext {
     return this.#inTurn(async () => this.#decodeRows(rows, rules));
   }
 
-  decodeChosen(): Promise<DecodeOutcome | undefined> {
-    this.#require(this.#underWay <= 1, 'more than one decode ahead');
+  decodeChosen(most: number): Promise<DecodeOutcome[]> {
+    this.#require(most > 0, 'no decode that is asked for');
+    this.#require(this.#underWay <= 1, 'decodes ahead of others that are ahead');
     return this.#inTurn(async () => {
-      const chosen = this.#chosen;
-      if (!chosen || this.#isWithdrawn) {
-        this.ahead.withdrawn++;
-        return undefined;
+      const outcomes: DecodeOutcome[] = [];
+      while (outcomes.length < most) {
+        const chosen = this.#chosen;
+        if (!chosen || this.#isWithdrawn) {
+          this.ahead.withdrawn += most - outcomes.length;
+          break;
+        }
+        this.ahead.made++;
+        this.#require(chosen.rules.length === chosen.rows.length, 'a decode behind rows without a rule');
+        const tokens = chosen.rows.map((row) => hash(this.#attended(row.sequence)));
+        const rows = chosen.rows.map((row, index) => ({ ...row, token: tokens[index]!, position: row.position + 1 }));
+        outcomes.push(await this.#decodeRows(rows, chosen.rules));
       }
-      this.ahead.made++;
-      this.#require(chosen.rules.length === chosen.rows.length, 'a decode behind rows without a rule');
-      const tokens = chosen.rows.map((row) => hash(this.#attended(row.sequence)));
-      const rows = chosen.rows.map((row, index) => ({ ...row, token: tokens[index]!, position: row.position + 1 }));
-      return this.#decodeRows(rows, chosen.rules);
+      return outcomes;
     });
   }
 
@@ -142,7 +149,7 @@ export class StrictContext implements SequenceContext {
       return row.wantsLogits ? Float32Array.of(hash(this.#attended(row.sequence))) : undefined;
     });
     this.#chosen = { rows, rules };
-    return { milliseconds: 1, choices: rules.map(({ row }) => ({ token: this.#logits[row]![0]! })) };
+    return { milliseconds: this.decodeMs, choices: rules.map(({ row }) => ({ token: this.#logits[row]![0]! })) };
   }
 
   logits(row: number): Float32Array {

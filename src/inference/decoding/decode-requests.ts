@@ -47,8 +47,8 @@ export interface DecodeRequests {
   /** Computes a batch, on a GPU to its end, and chooses a token behind each row that has a rule. */
   decode: { request: { context: LlamaContext; batch: LlamaBatch; rules: readonly RowRule[] }; answer: Decoded };
   /**
-   * Computes the tokens that the last decode of this context chose, each in the row of its rule and one position on, and chooses
-   * the next ones. Nothing when that decode failed, or when this one was withdrawn.
+   * Computes the tokens that the last decode of this context chose, each in the row of its rule and one position on, chooses the
+   * next ones, and goes on with these, `most` times. No further one behind a decode that failed, or once they are withdrawn.
    */
-  decodeChosen: { request: { context: LlamaContext }; answer: { decoded?: Decoded } };
+  decodeChosen: { request: { context: LlamaContext; most: number }; answer: { decoded: Decoded[] } };
 }

@@ -42,7 +42,7 @@ class DecodeWorker implements RequestHandler<DecodeRequests> {
       case 'decode':
         return this.#decodingOf(request.context).decode(request.batch, request.rules);
       case 'decodeChosen':
-        return { decoded: this.#decodingOf(request.context).decodeChosen() };
+        return { decoded: this.#decodingOf(request.context).decodeChosen(request.most) };
     }
   }
 

@@ -53,11 +53,14 @@ export class Decoding {
     return this.#decode(batch);
   }
 
-  /** Computes the tokens that were chosen last, where they are wanted. */
-  decodeChosen(): Decoded | undefined {
-    if (!this.#batch || this.#last?.status !== 0 || Atomics.load(this.#withdrawal, 0) !== 0) return undefined;
-    this.#putChosen(this.#batch, this.#last.choices);
-    return this.#decode(this.#batch);
+  /** Computes the tokens that were chosen last, and those that are chosen then, at most so many times and while they are wanted. */
+  decodeChosen(most: number): Decoded[] {
+    const decoded: Decoded[] = [];
+    while (decoded.length < most && this.#batch && this.#last?.status === 0 && Atomics.load(this.#withdrawal, 0) === 0) {
+      this.#putChosen(this.#batch, this.#last.choices);
+      decoded.push(this.#decode(this.#batch));
+    }
+    return decoded;
   }
 
   #decode(batch: LlamaBatch): Decoded {
