@@ -7,10 +7,10 @@ import { CartridgeReads } from './cartridge-reads.js';
 import { assumedRowCost, MeasuredRowCost } from './drafting/row-cost.js';
 import { RoomCheck } from './room-check.js';
 import { type CellUsage, RowCache, type StoredTurnUsage } from './row-cache.js';
-import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
+import type { SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { CartridgeRows, SequenceWork } from './sequence-work.js';
-import { Streak } from './streak.js';
+import { Streak, type StreakStep } from './streak.js';
 import type { TokenChoice } from './token-choice.js';
 
 export interface SchedulerLimits {
@@ -53,7 +53,7 @@ export interface SchedulerUsage extends CellUsage, StoredTurnUsage {
 /** The event loop is not held up for longer by choosing tokens. */
 const LONGEST_TURN_MS = 4;
 /** New tokens are passed on together that come within so long. One by one each costs a millisecond of a processor (Zen 3). */
-const PART_MS = 30;
+const PART_MS = 50;
 /** Waiting entries whose cartridges are read ahead. */
 const READ_AHEAD = 8;
 
@@ -428,7 +428,7 @@ export class Scheduler {
     return this.#rowCost?.at(sequences) ?? assumedRowCost(sequences);
   }
 
-  #take({ milliseconds, choices }: DecodeOutcome, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> | undefined {
+  #take({ milliseconds, choices }: StreakStep, batch: readonly SequenceRun[], rows: BatchRows): Promise<void> | undefined {
     this.#counts.newTokens += rows.newTokens;
     this.#counts.draftedTokens += rows.draftedTokens;
     this.#counts.promptTokens += rows.promptTokens;
@@ -468,12 +468,12 @@ export class Scheduler {
    * Passes the next tokens on, and chooses those without a rule. That takes a millisecond at times, so others have their turn: then
    * the rest comes later, and there is something to wait for.
    */
-  #advanceAll(batch: readonly SequenceRun[], choices: DecodeOutcome['choices'], first = 0): Promise<void> | undefined {
+  #advanceAll(batch: readonly SequenceRun[], choices: StreakStep['choices'], first = 0): Promise<void> | undefined {
     const started = performance.now();
     for (let index = first; index < batch.length; index++) {
       const run = batch[index] as SequenceRun;
       if (this.#ended.has(run)) continue;
-      this.#advance(run, choices[index]);
+      this.#advance(run, choices[index] ?? []);
       this.#counts.newTokens += run.acceptedTokens;
       this.#counts.acceptedTokens += run.acceptedTokens;
       run.leaveBatch();
@@ -483,9 +483,9 @@ export class Scheduler {
     return undefined;
   }
 
-  #advance(run: SequenceRun, choice: TokenChoice | undefined): void {
+  #advance(run: SequenceRun, choices: readonly (TokenChoice | undefined)[]): void {
     try {
-      if (run.advance(choice)) this.#endRun(run, true);
+      if (run.advance(choices)) this.#endRun(run, true);
       else if (run.rows >= run.publishAt) this.#cache.publish(run);
     } catch (thrown) {
       this.#endRun(run, false);

@@ -32,7 +32,7 @@ export class SequenceRun {
   #attached = false;
   #batchRow = 0;
   #batchRows = 0;
-  /** How the token behind its rows of the batch is chosen, where the work itself does not. */
+  /** How the tokens behind its rows of the batch are chosen, where the work itself does not. */
   #ruled: RuledTokens | undefined;
   #acceptedTokens = 0;
   /** New tokens since something was drafted. */
@@ -63,9 +63,12 @@ export class SequenceRun {
     return this.#batchRows;
   }
 
-  /** For the row of the batch that its next token comes from; undefined when that is chosen by the work, or does not come yet. */
-  get rowRule(): RowRule | undefined {
-    return this.#ruled && { row: this.#batchRow + this.#batchRows - 1, rule: this.#ruled.rule };
+  /** For the rows of the batch that its next tokens come from; none when they are chosen by the work, or do not come yet. */
+  get rowRules(): RowRule[] {
+    if (!this.#ruled) return [];
+    const { rule } = this.#ruled;
+    const first = Math.max(0, this.work.firstLogitsRow - this.#rows);
+    return Array.from({ length: this.#batchRows - first }, (_, index) => ({ row: this.#batchRow + first + index, rule }));
   }
 
   /** Drafted tokens of the current batch that came true. */
@@ -120,14 +123,14 @@ export class SequenceRun {
     this.#newTokens.push(...tokens);
     this.#batchRow = batchRow;
     this.#batchRows = tokens.length;
-    this.#ruled = tokens.length === 1 ? work.ruled : undefined;
+    this.#ruled = work.ruled;
     this.#undraftedTokens = tokens.length === 1 ? this.#undraftedTokens + 1 : 0;
     return tokens.length;
   }
 
   /** How many decodes behind those that are under way can compute its next tokens, without another look at the work. */
   decodesBehind(underWay: number): number {
-    const canGoOn = this.isGenerating && this.#ruled !== undefined && !this.work.cancelled;
+    const canGoOn = this.isGenerating && this.#ruled !== undefined && this.#batchRows <= 1 && !this.work.cancelled;
     return canGoOn ? Math.max(0, this.#unusedRows - underWay) : 0;
   }
 
@@ -168,18 +171,19 @@ export class SequenceRun {
   }
 
   /**
-   * After a decode: passes on the shared prefix when it is complete, and hands the work what was chosen by its {@link rowRule}, or
+   * After a decode: passes on the shared prefix when it is complete, and hands the work what was chosen by its {@link rowRules}, or
    * logits, up to the first token that was drafted wrongly. True when the work is finished.
    */
-  advance(choice: TokenChoice | undefined): boolean {
+  advance(choices: readonly (TokenChoice | undefined)[]): boolean {
     const first = this.#rows;
+    const firstLogits = Math.max(first, this.work.firstLogitsRow);
     const isGenerating = this.isGenerating;
     this.#rows += this.#batchRows;
     this.#position += this.#batchRows;
     this.#passOnPrefix();
-    for (let row = Math.max(first, this.work.firstLogitsRow); row < this.#rows; row++) {
+    for (let row = firstLogits; row < this.#rows; row++) {
       this.#nextToken = this.#ruled
-        ? this.#ruled.take(choice)
+        ? this.#ruled.take(choices[row - firstLogits])
         : this.work.consume(this.#context.logits(this.#batchRow + row - first), row);
       if (this.#isWrongBehind(row)) this.#dropBehind(row);
       if (isGenerating) this.#acceptedTokens = row - first;

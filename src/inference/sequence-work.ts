@@ -16,7 +16,7 @@ export interface CartridgeRows {
   stateBlob(firstPosition: number): Uint8Array;
 }
 
-/** Tokens that are chosen by a rule, behind the last of `tokens` and behind each new one. */
+/** Tokens that are chosen by a rule, behind the last of `tokens`, behind each new one and each that is drafted. */
 export interface RuledTokens {
   readonly rule: ChoiceRule;
   /** Takes what was chosen, undefined where the logits are not finite, and returns as {@link SequenceWork.consume} does. */
@@ -47,7 +47,8 @@ export interface SequenceWork {
   /**
    * At most `room` tokens that may follow the one that {@link consume} returned last, and are worth the `rowCost` of a row: they
    * are computed beside it, and those that {@link consume} does not return next are dropped. May be asked for several times, the
-   * last draft counts, and it need not be computed.
+   * last draft counts, and it need not be computed. There only where nothing is drawn: what would be behind a wrong one is drawn
+   * for nobody.
    */
   draft?(room: number, rowCost: number): Int32Array;
   fail(error: CartridgesError): void;

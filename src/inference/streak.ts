@@ -2,13 +2,21 @@ import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { TokenChoice } from './token-choice.js';
 
+/** A decode that is over. */
+export interface StreakStep {
+  /** Time of the decode alone. */
+  milliseconds: number;
+  /** In the order of the runs, what was chosen by the rules of each; none for one that chooses by itself. */
+  choices: readonly (readonly (TokenChoice | undefined)[])[];
+}
+
 /**
  * A batch, and the decodes that follow from it alone while nothing else is to be done. They are asked for before those in front of
  * them are over, so that the engine does not wait while tokens are passed on.
  */
 export class Streak {
   readonly #context: SequenceContext;
-  /** Of the rows with a rule, the run's number in the batch. */
+  /** Of each rule, the run's number in the batch. */
   readonly #ruled: readonly number[];
   readonly #runs: number;
   #next: Promise<readonly DecodeOutcome[]>;
@@ -16,11 +24,11 @@ export class Streak {
 
   /** Begins to decode the rows that are collected. */
   constructor(context: SequenceContext, batch: readonly SequenceRun[]) {
-    const rules = batch.map((run) => run.rowRule);
+    const rules = batch.map((run) => run.rowRules);
     this.#context = context;
     this.#runs = batch.length;
-    this.#ruled = rules.flatMap((rule, index) => (rule ? index : []));
-    this.#next = context.decode(rules.flatMap((rule) => rule ?? [])).then((outcome) => [outcome]);
+    this.#ruled = rules.flatMap((own, index) => own.map(() => index));
+    this.#next = context.decode(rules.flat()).then((outcome) => [outcome]);
   }
 
   /** The most decodes of which the outcomes are not known yet. */
@@ -29,10 +37,10 @@ export class Streak {
   }
 
   /**
-   * Waits for the decodes that are under way, with at most `ahead` others behind them; none when the streak is over. Their choices are
-   * in the order of the runs, undefined too where a run chooses by itself. Rejects when one fails.
+   * Waits for the decodes that are under way, with at most `ahead` others behind them; none when the streak is over. Rejects when one
+   * fails.
    */
-  async next(ahead: number): Promise<DecodeOutcome[]> {
+  async next(ahead: number): Promise<StreakStep[]> {
     const current = this.#next;
     if (this.#underWay === 0) return [];
     this.#next = ahead > 0 ? this.#context.decodeChosen(ahead) : Promise.resolve([]);
@@ -40,7 +48,7 @@ export class Streak {
     // Whoever waits for it hears of a failure, later.
     this.#next.catch(() => undefined);
     const outcomes = await current;
-    return outcomes.map((outcome) => ({ ...outcome, choices: this.#byRun(outcome) }));
+    return outcomes.map(({ milliseconds, choices }) => ({ milliseconds, choices: this.#byRun(choices) }));
   }
 
   /** Waits until no decode is under way. */
@@ -48,9 +56,9 @@ export class Streak {
     await this.#next.catch(() => undefined);
   }
 
-  #byRun({ choices }: DecodeOutcome): (TokenChoice | undefined)[] {
-    const byRun = new Array<TokenChoice | undefined>(this.#runs);
-    for (const [index, run] of this.#ruled.entries()) byRun[run] = choices[index];
+  #byRun(choices: DecodeOutcome['choices']): StreakStep['choices'] {
+    const byRun: (TokenChoice | undefined)[][] = Array.from({ length: this.#runs }, () => []);
+    for (const [index, run] of this.#ruled.entries()) byRun[run]?.push(choices[index]);
     return byRun;
   }
 }
