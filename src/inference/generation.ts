@@ -103,6 +103,7 @@ export class Generation implements SequenceWork {
     if (!rule) return undefined;
     return {
       rule: { ...rule, topLogprobs: this.#request.topLogprobs },
+      stopsAtEnd: !this.#request.ignoreEndOfGeneration,
       take: (choice) => this.#takeRuled(choice),
     };
   }

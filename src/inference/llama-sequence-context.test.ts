@@ -59,14 +59,14 @@ it('computes ahead in a thread that has just been started', async () => {
   await decodeThread(model.engine).close();
   context.clear();
   context.addRow(1, 0, 0, true);
-  const [first, [second]] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen(1)]);
+  const [first, [second]] = await Promise.all([context.decode([{ row: 0, rule, stopsAtEnd: false }]), context.decodeChosen(1)]);
   expect([first.choices.length, second?.choices.length]).toEqual([1, 1]);
 });
 
 it('computes ahead what it chooses, unless that is withdrawn', async () => {
   context.clear();
   context.addRow(1, 0, 0, true);
-  const [first, others] = await Promise.all([context.decode([{ row: 0, rule }]), context.decodeChosen(2)]);
+  const [first, others] = await Promise.all([context.decode([{ row: 0, rule, stopsAtEnd: false }]), context.decodeChosen(2)]);
   const [tokens, ahead] = [[first, ...others].map(({ choices }) => choices[0]!.token), context.logits(0).slice()];
   context.withdraw();
   expect(await context.decodeChosen(2)).toEqual([]);

@@ -217,7 +217,8 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
   try {
     const context = await initialize(engine, model, settings);
     llama.llama_attach_threadpool(context, threadpool.handle, threadpool.handle);
-    const vocabularySize = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model));
+    const vocabulary = llama.llama_model_get_vocab(model);
+    const vocabularySize = llama.llama_vocab_n_tokens(vocabulary);
     const batch = llama.llama_batch_init(settings.batchRows, 0, 1);
     return {
       threads: settings.threads,
@@ -227,6 +228,7 @@ async function openContext(engine: Engine, model: LlamaModel, settings: LlamaCon
       batch,
       rows: viewBatch(batch, settings.batchRows),
       logits: new LogitsViews(llama, context, vocabularySize),
+      vocabulary,
       vocabularySize,
       withdrawal: new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)),
       thread: undefined,
@@ -310,11 +312,11 @@ async function decodeBatch(
   batch: LlamaBatch,
   rules: readonly RowRule[],
 ): Promise<DecodeOutcome> {
-  const { context, vocabularySize, withdrawal, threads } = native;
+  const { context, vocabulary, vocabularySize, withdrawal, threads } = native;
   const thread = decodeThread(engine);
   if (thread !== native.thread) {
     // The thread's first decode of the context. Nothing waits for the answer: what is asked for ahead must come behind the decode.
-    thread.request('openContext', { context, vocabularySize, withdrawal }).catch(() => undefined);
+    thread.request('openContext', { context, vocabulary, vocabularySize, withdrawal }).catch(() => undefined);
     native.thread = thread;
   }
   if (isShared(rules.length, vocabularySize)) provideChoiceHelpers(thread, threads);

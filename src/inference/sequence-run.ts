@@ -66,9 +66,10 @@ export class SequenceRun {
   /** For the rows of the batch that its next tokens come from; none when they are chosen by the work, or do not come yet. */
   get rowRules(): RowRule[] {
     if (!this.#ruled) return [];
-    const { rule } = this.#ruled;
+    const { rule, stopsAtEnd } = this.#ruled;
     const first = Math.max(0, this.work.firstLogitsRow - this.#rows);
-    return Array.from({ length: this.#batchRows - first }, (_, index) => ({ row: this.#batchRow + first + index, rule }));
+    const ruleOf = (row: number) => ({ row: this.#batchRow + row, rule, stopsAtEnd });
+    return Array.from({ length: this.#batchRows - first }, (_, index) => ruleOf(first + index));
   }
 
   /** Drafted tokens of the current batch that came true. */

@@ -19,6 +19,8 @@ export interface CartridgeRows {
 /** Tokens that are chosen by a rule, behind the last of `tokens`, behind each new one and each that is drafted. */
 export interface RuledTokens {
   readonly rule: ChoiceRule;
+  /** A token that ends a turn is the last one. */
+  readonly stopsAtEnd: boolean;
   /** Takes what was chosen, undefined where the logits are not finite, and returns as {@link SequenceWork.consume} does. */
   take(choice: TokenChoice | undefined): number;
 }

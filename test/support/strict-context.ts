@@ -254,6 +254,7 @@ export class StrictContext implements SequenceContext {
 export function ruledBy(consume: (logits: Float32Array) => number): RuledTokens {
   return {
     rule: { sampling: { temperature: 0 }, random: [1, 2, 3, 4], topLogprobs: undefined },
+    stopsAtEnd: true,
     take: (choice) => consume(Float32Array.of(choice!.token)),
   };
 }

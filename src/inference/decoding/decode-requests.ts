@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { GgmlThreadpool, LlamaContext } from '../../native/handles.js';
+import type { GgmlThreadpool, LlamaContext, LlamaVocabulary } from '../../native/handles.js';
 import type { LlamaBatch, ThreadpoolParams } from '../../native/structs.js';
 import type { ChoiceRule, TokenChoice } from '../token-choice.js';
 
@@ -12,11 +12,14 @@ export interface DecodeStart {
 export interface RowRule {
   row: number;
   rule: ChoiceRule;
+  /** Nothing is decoded behind a token that ends a turn: its request is over. */
+  stopsAtEnd: boolean;
 }
 
 /** What the thread knows of a context. */
 export interface DecodedContext {
   context: LlamaContext;
+  vocabulary: LlamaVocabulary;
   vocabularySize: number;
   /** One word of shared memory: a decode of chosen tokens that finds it set is not made. */
   withdrawal: Int32Array;
@@ -48,7 +51,8 @@ export interface DecodeRequests {
   decode: { request: { context: LlamaContext; batch: LlamaBatch; rules: readonly RowRule[] }; answer: Decoded };
   /**
    * Computes the tokens that the last decode of this context chose, each in the row of its rule and one position on, chooses the
-   * next ones, and goes on with these, `most` times. No further one behind a decode that failed, or once they are withdrawn.
+   * next ones, and goes on with these, `most` times. No further one behind a decode that failed or led to the end of a turn, or once
+   * they are withdrawn.
    */
   decodeChosen: { request: { context: LlamaContext; most: number }; answer: { decoded: Decoded[] } };
 }

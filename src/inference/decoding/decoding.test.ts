@@ -56,6 +56,21 @@ it('lets an answer end where it ends, and frees its room', async () => {
   expect(engine.freeCells).toBe(engine.contextTokens);
 });
 
+it('decodes nothing behind the end of a turn', async () => {
+  const serving = await model.createContext({ contextTokens: 1024, maxRequests: 1, batchTokens: 64, retainTurns: true });
+  const prompt = model.tokenizer.encode('<|im_start|>user\nWho keeps the bell?<|im_end|>\n<|im_start|>assistant\n', {
+    parseSpecial: true,
+  });
+  for (const each of [engine, serving]) {
+    const { decodeCalls } = each.statistics;
+    const answer = await each.complete({ prompt, maxTokens: 300, sampling: { temperature: 0 } });
+    expect(answer.finishReason).toBe('stop');
+    expect(answer.tokens.length).toBeGreaterThan(3);
+    await each.whenIdle();
+    expect(each.statistics.decodeCalls - decodeCalls).toBe(answer.tokens.length);
+  }
+});
+
 describe.skipIf(!HAS_SMOLLM2)(`with the vocabulary of SmolLM2-135M${SMOLLM2_NOTE}`, () => {
   it('chooses with several threads the same tokens as the event loop, in the same batches', async () => {
     const large = await LanguageModel.load({ modelPath: SMOLLM2_PATH, device: 'cpu', threads: 2 });

@@ -1,4 +1,4 @@
-import type { LlamaContext } from '../../native/handles.js';
+import type { LlamaContext, LlamaVocabulary } from '../../native/handles.js';
 import { viewMemory } from '../../native/koffi.js';
 import type { Llama } from '../../native/llama.js';
 import type { LlamaBatch } from '../../native/structs.js';
@@ -10,7 +10,7 @@ import { isShared } from './choice-task.js';
 import type { Decoded, DecodedContext, RowRule } from './decode-requests.js';
 import { LogitsViews } from './logits-views.js';
 
-export type DecodeFunctions = Pick<Llama, 'llama_decode' | 'llama_synchronize' | 'llama_get_logits_ith'>;
+export type DecodeFunctions = Pick<Llama, 'llama_decode' | 'llama_synchronize' | 'llama_get_logits_ith' | 'llama_vocab_is_eog'>;
 
 /** What the decodes of all contexts choose tokens with. */
 export interface Choosing {
@@ -29,6 +29,7 @@ interface ChosenRow extends RowRule {
 export class Decoding {
   readonly #llama: DecodeFunctions;
   readonly #context: LlamaContext;
+  readonly #vocabulary: LlamaVocabulary;
   readonly #choosing: Choosing;
   readonly #logits: LogitsViews;
   readonly #withdrawal: Int32Array;
@@ -38,9 +39,11 @@ export class Decoding {
   #rows: readonly ChosenRow[] = [];
   #last: Decoded | undefined;
 
-  constructor(llama: DecodeFunctions, { context, vocabularySize, withdrawal }: DecodedContext, choosing: Choosing) {
+  constructor(llama: DecodeFunctions, decoded: DecodedContext, choosing: Choosing) {
+    const { context, vocabulary, vocabularySize, withdrawal } = decoded;
     this.#llama = llama;
     this.#context = context;
+    this.#vocabulary = vocabulary;
     this.#choosing = choosing;
     this.#logits = new LogitsViews(llama, context, vocabularySize);
     this.#withdrawal = withdrawal;
@@ -49,18 +52,27 @@ export class Decoding {
   decode(batch: LlamaBatch, rules: readonly RowRule[]): Decoded {
     this.#batch = batch;
     this.#batchRows = undefined;
-    this.#rows = rules.map(({ row, rule }) => ({ row, rule, sampler: new Sampler(rule.sampling, rule.random) }));
+    this.#rows = rules.map((each) => ({ ...each, sampler: new Sampler(each.rule.sampling, each.rule.random) }));
     return this.#decode(batch);
   }
 
   /** Computes the tokens that were chosen last, and those that are chosen then, at most so many times and while they are wanted. */
   decodeChosen(most: number): Decoded[] {
     const decoded: Decoded[] = [];
-    while (decoded.length < most && this.#batch && this.#last?.status === 0 && Atomics.load(this.#withdrawal, 0) === 0) {
+    while (decoded.length < most && this.#batch && this.#last?.status === 0 && this.#areWanted(this.#last.choices)) {
       this.#putChosen(this.#batch, this.#last.choices);
       decoded.push(this.#decode(this.#batch));
     }
     return decoded;
+  }
+
+  /** Where one of them ends its turn, its request is over and others may begin. */
+  #areWanted(choices: Decoded['choices']): boolean {
+    if (Atomics.load(this.#withdrawal, 0) !== 0) return false;
+    return !this.#rows.some(({ stopsAtEnd }, index) => {
+      const token = choices[index]?.token;
+      return stopsAtEnd && token !== undefined && this.#llama.llama_vocab_is_eog(this.#vocabulary, token);
+    });
   }
 
   #decode(batch: LlamaBatch): Decoded {
