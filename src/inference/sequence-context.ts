@@ -29,8 +29,8 @@ export interface SequenceContext {
   /**
    * Computes the tokens that the last decode chooses, one position behind its rows, chooses behind these by the same rules, and
    * goes on with them: `most` decodes, one after the other. They may be asked for before that decode is over, whose rows must all have had a
-   * rule. Resolves with those that were made: fewer, or none, when that one failed, when a token ended its request by its rule, or when they
-   * were withdrawn. Rejects as {@link decode}.
+   * rule. Resolves with those that were made: fewer, or none, when that one failed, when tokens ended their requests by their rules, or when
+   * they were withdrawn. Rejects as {@link decode}.
    */
   decodeChosen(most: number): Promise<DecodeOutcome[]>;
   /** Nobody wants the decodes that have not begun. May be called at any time. */

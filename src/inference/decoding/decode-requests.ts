@@ -12,7 +12,7 @@ export interface DecodeStart {
 export interface RowRule {
   row: number;
   rule: ChoiceRule;
-  /** Nothing is decoded behind a token that ends a turn: its request is over. */
+  /** A token that ends a turn is its request's last one. */
   stopsAtEnd: boolean;
 }
 
@@ -51,8 +51,8 @@ export interface DecodeRequests {
   decode: { request: { context: LlamaContext; batch: LlamaBatch; rules: readonly RowRule[] }; answer: Decoded };
   /**
    * Computes the tokens that the last decode of this context chose, each in the row of its rule and one position on, chooses the
-   * next ones, and goes on with these, `most` times. No further one behind a decode that failed or led to the end of a turn, or once
-   * they are withdrawn.
+   * next ones, and goes on with these, `most` times. No further one behind a decode that failed, or once they are withdrawn; none when all
+   * requests are over, and one when some are.
    */
   decodeChosen: { request: { context: LlamaContext; most: number }; answer: { decoded: Decoded[] } };
 }

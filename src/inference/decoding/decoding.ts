@@ -59,20 +59,23 @@ export class Decoding {
   /** Computes the tokens that were chosen last, and those that are chosen then, at most so many times and while they are wanted. */
   decodeChosen(most: number): Decoded[] {
     const decoded: Decoded[] = [];
-    while (decoded.length < most && this.#batch && this.#last?.status === 0 && this.#areWanted(this.#last.choices)) {
+    while (decoded.length < most && this.#batch && this.#last?.status === 0 && Atomics.load(this.#withdrawal, 0) === 0) {
+      const ended = this.#countEnded(this.#last.choices);
+      // Others go on beside one that is over, but no further than until somebody has seen it.
+      if (ended === this.#rows.length || (ended > 0 && decoded.length > 0)) break;
       this.#putChosen(this.#batch, this.#last.choices);
       decoded.push(this.#decode(this.#batch));
     }
     return decoded;
   }
 
-  /** Where one of them ends its turn, its request is over and others may begin. */
-  #areWanted(choices: Decoded['choices']): boolean {
-    if (Atomics.load(this.#withdrawal, 0) !== 0) return false;
-    return !this.#rows.some(({ stopsAtEnd }, index) => {
+  /** Requests that are over because their turn has ended. */
+  #countEnded(choices: Decoded['choices']): number {
+    const ended = this.#rows.filter(({ stopsAtEnd }, index) => {
       const token = choices[index]?.token;
       return stopsAtEnd && token !== undefined && this.#llama.llama_vocab_is_eog(this.#vocabulary, token);
     });
+    return ended.length;
   }
 
   #decode(batch: LlamaBatch): Decoded {
