@@ -7,11 +7,10 @@ import { CartridgeReads } from './cartridge-reads.js';
 import { assumedRowCost, MeasuredRowCost } from './drafting/row-cost.js';
 import { RoomCheck } from './room-check.js';
 import { type CellUsage, RowCache, type StoredTurnUsage } from './row-cache.js';
-import type { SequenceContext } from './sequence-context.js';
+import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
 import type { SequenceRun } from './sequence-run.js';
 import type { CartridgeRows, SequenceWork } from './sequence-work.js';
 import { Streak, type StreakStep } from './streak.js';
-import type { TokenChoice } from './token-choice.js';
 
 export interface SchedulerLimits {
   /** Sequences of the context: those of requests, of shared rows and of cached turns. */
@@ -483,7 +482,7 @@ export class Scheduler {
     return undefined;
   }
 
-  #advance(run: SequenceRun, choices: readonly (TokenChoice | undefined)[]): void {
+  #advance(run: SequenceRun, choices: DecodeOutcome['choices']): void {
     try {
       if (run.advance(choices)) this.#endRun(run, true);
       else if (run.rows >= run.publishAt) this.#cache.publish(run);

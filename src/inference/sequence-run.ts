@@ -1,9 +1,8 @@
 import type { RowRule } from './decoding/decode-requests.js';
-import type { SequenceContext } from './sequence-context.js';
+import type { DecodeOutcome, SequenceContext } from './sequence-context.js';
 import type { Reservation } from './sequence-pool.js';
 import { FINISHED, type RuledTokens, type SequenceWork } from './sequence-work.js';
 import type { SharedRows } from './shared-rows.js';
-import type { TokenChoice } from './token-choice.js';
 import type { TurnStrand } from './turn-tree.js';
 
 /** So many new tokens without a draft, and none is expected soon. A request begins as if it had them. */
@@ -175,7 +174,7 @@ export class SequenceRun {
    * After a decode: passes on the shared prefix when it is complete, and hands the work what was chosen by its {@link rowRules}, or
    * logits, up to the first token that was drafted wrongly. True when the work is finished.
    */
-  advance(choices: readonly (TokenChoice | undefined)[]): boolean {
+  advance(choices: DecodeOutcome['choices']): boolean {
     const first = this.#rows;
     const firstLogits = Math.max(first, this.work.firstLogitsRow);
     const isGenerating = this.isGenerating;

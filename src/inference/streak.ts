@@ -7,7 +7,7 @@ export interface StreakStep {
   /** Time of the decode alone. */
   milliseconds: number;
   /** In the order of the runs, what was chosen by the rules of each; none for one that chooses by itself. */
-  choices: readonly (readonly (TokenChoice | undefined)[])[];
+  choices: readonly DecodeOutcome['choices'][];
 }
 
 /**

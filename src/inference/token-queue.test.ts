@@ -15,6 +15,14 @@ it('hands out what came before and what comes later, in order, to calls that wai
   expect(await queue.next()).toEqual(END);
 });
 
+it('hands out several that are there, and the end behind them', async () => {
+  const queue = new TokenQueue<number>();
+  for (const each of [1, 2, 3]) queue.push(each);
+  queue.end();
+  expect([queue.take(2), queue.size, queue.take(2), queue.take(2)]).toEqual([[1, 2], 1, [3], []]);
+  expect(await queue.next()).toEqual(END);
+});
+
 it('throws an error behind the values there are, once', async () => {
   const queue = new TokenQueue<number>();
   queue.push(1);

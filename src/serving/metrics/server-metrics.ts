@@ -16,12 +16,7 @@ export class ServerMetrics {
     'From the request to its first token',
     FIRST_TOKEN_SECONDS,
   );
-  readonly timeBetweenTokens = new PatientHistogram({
-    name: 'cartridges_inter_token_seconds',
-    help: 'Between two tokens of one answer',
-    buckets: BETWEEN_TOKENS_SECONDS,
-    registers: [this.registry],
-  });
+  readonly timeBetweenTokens = this.#histogram('inter_token_seconds', 'Between two tokens of one answer', BETWEEN_TOKENS_SECONDS);
   readonly tokensPerSecond = this.#histogram(
     'answer_tokens_per_second',
     'Speed of one answer behind its first token',
@@ -91,8 +86,8 @@ export class ServerMetrics {
     });
   }
 
-  #histogram(name: string, help: string, buckets: number[]): Histogram {
-    return new Histogram({ name: `cartridges_${name}`, help, buckets, registers: [this.registry] });
+  #histogram(name: string, help: string, buckets: number[]): PatientHistogram {
+    return new PatientHistogram({ name: `cartridges_${name}`, help, buckets, registers: [this.registry] });
   }
 
   #gauge(name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void): void {

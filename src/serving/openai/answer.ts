@@ -102,7 +102,7 @@ export class Answer {
   }
 
   /** The tokens of all choices as they come, once. Throws what made the answer fail. */
-  get tokens(): TokenQueue<ChoiceToken> {
+  get tokens(): AsyncIterableIterator<ChoiceToken, void, undefined> & Pick<TokenQueue<ChoiceToken>, 'take'> {
     return this.#queue;
   }
 
