@@ -4,6 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { normalRows } from '../src/cartridge/initializers/random-rows.js';
+import { packageRoot } from '../src/core/package.js';
 import { Random } from '../src/core/random.js';
 import { FrozenModel } from '../src/models/frozen-model.js';
 import { readGguf } from '../src/models/gguf.js';
@@ -50,6 +51,22 @@ const ALL_KINDS = [
   ...BF16_KINDS.map((kind) => ({ ...kind, modelOf: () => rounded })),
 ];
 test.skip.each(LACKING_KINDS)('$name: $reason', () => {});
+
+test.each(STEP_KINDS)('$name: rows of weights that lie apart change nothing', async ({ create }) => {
+  const pocket = readGguf(join(packageRoot, 'models', 'pocket', 'pocket.gguf'));
+  const gradientsWith = async (spacesRows: boolean) => {
+    const frozen = await FrozenModel.load(backend, pocket, { ...WEIGHTS.f32, spacesRows });
+    expect(frozen.layers.some(({ query }) => query.weight.rowBytes !== undefined)).toBe(spacesRows);
+    const step = await create(frozen, stepOptions(shape, frozen.config));
+    await step.accumulate(packs([40, 90], shape, frozen.config));
+    const { keys, values } = await step.gradients();
+    step.dispose();
+    await frozen.dispose();
+    return flat([...keys, ...values]);
+  };
+  const [together, apart] = [await gradientsWith(false), await gradientsWith(true)];
+  expect(largestDifference(apart, together)).toBeLessThan(1e-6 * largestMagnitude(together));
+});
 
 const packs = (lengths: readonly number[], of = shape, config = model.config) => randomPacks(lengths, of, config.vocabularySize);
 const stepOptions = (of = shape, config = model.config) => ({

@@ -19,6 +19,8 @@ export interface WeightTypes {
   forward: number;
   /** Type of the transposed copies for gradients; undefined makes none. */
   transposed: number | undefined;
+  /** Rows of matrices in F32 lie apart for code that reads them column by column; only in memory of the processor. */
+  spacesRows?: boolean;
   /** Where the matrices lie, when not in the device's default buffer type (AMX, repacking). */
   bufferType?: GgmlBufferType;
 }
@@ -144,7 +146,9 @@ function declareWeights(backend: Backend, config: ModelConfig, gguf: GgufFile, t
     return tensor;
   };
   const matrix = (name: string, inputs: number, outputs: number): FrozenMatrix => {
-    const weight = matrices.declare(fittingType(types.forward, inputs), inputs, outputs);
+    const type = fittingType(types.forward, inputs);
+    const isSpaced = types.spacesRows && type === GgmlType.F32;
+    const weight = isSpaced ? matrices.declareSpaced(inputs, outputs) : matrices.declare(type, inputs, outputs);
     loading.push({ name, tensor: weight, isTransposed: false, store: matrices });
     if (types.transposed === undefined) return { weight };
     const transposed = matrices.declare(fittingType(types.transposed, outputs), outputs, inputs);

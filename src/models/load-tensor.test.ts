@@ -47,3 +47,19 @@ test.each([
   expect(weightBytes(backend.engine, model.config, { forward: type, transposed: type })).toBe(model.byteLength);
   await model.dispose();
 });
+
+test('rows that lie apart hold the same values', async () => {
+  const types = { forward: GgmlType.F32, transposed: undefined, spacesRows: true };
+  const model = await FrozenModel.load(backend, gguf, types);
+  const { weight } = model.head;
+  const [columns, rows] = weight.shape;
+  const rowBytes = columns * Float32Array.BYTES_PER_ELEMENT;
+  expect(weight.rowBytes).toBeGreaterThan(rowBytes);
+  const row = new Float32Array(columns);
+  for (const index of [0, 1, Math.floor(rows / 2), rows - 1]) {
+    backend.engine.ggml.ggml_backend_tensor_get(weight.handle, row, index * weight.rowBytes!, rowBytes);
+    expect(row).toEqual(values.subarray(index * columns, (index + 1) * columns));
+  }
+  expect(weightBytes(backend.engine, model.config, types)).toBe(model.byteLength);
+  await model.dispose();
+});

@@ -29,7 +29,7 @@ export async function loadTensor(engine: Engine, reader: WeightReader, { name, t
     const bytes = await readPart(engine, reader, name, tensor.type, part, isTransposed);
     if (!memory) store.write(tensor, bytes);
     else if (isTransposed) writeColumns(memory, bytes, part);
-    else memory.set(bytes, (memory.length / rows) * first);
+    else writeRows(memory, bytes, part, tensor.rowBytes);
     // Converting takes a while: let the event loop breathe.
     await setImmediate();
   }
@@ -55,6 +55,14 @@ async function readPart(
   const values = await reader.readFloats(name, first, count);
   if (!isTransposed) return quantize(engine, type, values, rowLength);
   return quantize(engine, type, transpose(values, count, rowLength), count);
+}
+
+/** `bytes` has the rows without the gaps that they may have in the matrix. */
+function writeRows(memory: Uint8Array, bytes: Uint8Array, { first, count }: Part, rowBytes = bytes.length / count): void {
+  const rowSize = bytes.length / count;
+  for (let row = 0; row < count; row++) {
+    memory.set(bytes.subarray(row * rowSize, (row + 1) * rowSize), (first + row) * rowBytes);
+  }
 }
 
 /** Rows of the matrix are columns of the transposed one: `bytes` has a piece for each of its rows. */

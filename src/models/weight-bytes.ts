@@ -1,5 +1,6 @@
 import type { Ggml } from '../native/ggml.js';
 import { GgmlType } from '../native/ggml.js';
+import { spacedRowBytes } from '../tensor/row-spacing.js';
 import { layerTensorShapes, type ModelConfig } from './model-config.js';
 
 /** Every tensor begins at a multiple of this. */
@@ -18,15 +19,17 @@ export function fittingType(type: number, rowLength: number): number {
 export function weightBytes(
   engine: { ggml: Ggml },
   config: ModelConfig,
-  { forward, transposed }: { forward: number; transposed: number | undefined },
+  { forward, transposed, spacesRows = false }: { forward: number; transposed: number | undefined; spacesRows?: boolean },
 ): number {
-  const tensor = (type: number, rowLength: number, rows = 1) => {
-    const bytes = Number(engine.ggml.ggml_row_size(fittingType(type, rowLength), rowLength)) * rows;
-    return Math.ceil(bytes / TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT;
+  const tensor = (wantedType: number, rowLength: number, rows = 1, isSpaced = false) => {
+    const type = fittingType(wantedType, rowLength);
+    const rowBytes = Number(engine.ggml.ggml_row_size(type, rowLength));
+    const distance = isSpaced && type === GgmlType.F32 ? spacedRowBytes(rowBytes) : rowBytes;
+    return Math.ceil((distance * (rows - 1) + rowBytes) / TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT;
   };
   const weight = ([inputs = 1, outputs]: readonly number[]) => {
     if (outputs === undefined) return tensor(GgmlType.F32, inputs);
-    return tensor(forward, inputs, outputs) + (transposed === undefined ? 0 : tensor(transposed, outputs, inputs));
+    return tensor(forward, inputs, outputs, spacesRows) + (transposed === undefined ? 0 : tensor(transposed, outputs, inputs));
   };
   const layer = Object.values(layerTensorShapes(config)).reduce((sum, shape) => sum + weight(shape), 0);
   const end = weight([config.embedding]) + weight([config.embedding, config.vocabularySize]);

@@ -203,7 +203,13 @@ export class ModelSession {
 /** A buffer type's handle is another object each time it is asked for; beside the device's default one there is one for a device. */
 function isSame(some: WeightTypes, others: WeightTypes): boolean {
   const isDefault = ({ bufferType }: WeightTypes) => bufferType === undefined;
-  return some.forward === others.forward && some.transposed === others.transposed && isDefault(some) === isDefault(others);
+  const isSpaced = ({ spacesRows = false }: WeightTypes) => spacesRows;
+  return (
+    some.forward === others.forward &&
+    some.transposed === others.transposed &&
+    isSpaced(some) === isSpaced(others) &&
+    isDefault(some) === isDefault(others)
+  );
 }
 
 /** Of the matrix that most of the work is done with. */

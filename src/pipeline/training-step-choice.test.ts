@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { copyOneDnn } from '../../test/support/onednn-copy.js';
 import type { ProgressEvent } from '../core/progress.js';
 import type { ModelConfig } from '../models/model-config.js';
+import { GgmlType } from '../native/ggml.js';
 import { findOneDnn } from '../native/onednn/library.js';
 import { Backend } from '../tensor/backend.js';
 import type { ProviderSpeed } from '../tensor/products/product-trial.js';
@@ -121,4 +122,13 @@ test('settings leave only what they name', () => {
   expect(choose(measured, { products: 'onednn' })).toBe(measured[0]);
   expect(choose(measured, { products: 'ggml', weightType: 'f32' })).toBe(measured[1]);
   expect(choose(measured, { products: 'onednn', weightType: 'bf16' })).toBeUndefined();
+});
+
+test.skipIf(!oneDnn)('rows of weights lie apart for oneDNN in f32 alone (needs oneDNN as a file)', async () => {
+  const weightsOf = async (training: SettingsInput['training']) => {
+    const { choice } = await chooseWith(oneDnn!.path, { step: 'replica', weightType: 'f32', ...training });
+    return choice.step === 'replica' ? choice.weights : undefined;
+  };
+  expect(await weightsOf({ products: 'onednn' })).toMatchObject({ transposed: undefined, spacesRows: true });
+  expect(await weightsOf({ products: 'ggml' })).toMatchObject({ transposed: GgmlType.F32, spacesRows: false });
 });

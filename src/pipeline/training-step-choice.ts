@@ -7,7 +7,7 @@ import type { ModelConfig } from '../models/model-config.js';
 import type { Device } from '../native/devices.js';
 import type { Backend } from '../tensor/backend.js';
 import { PRODUCT_TYPES } from '../tensor/device-profile.js';
-import type { ProductsChoice } from '../tensor/products/open-products.js';
+import { type ProductsChoice, readsByColumn } from '../tensor/products/open-products.js';
 import type { ProviderSpeed } from '../tensor/products/product-trial.js';
 import { type ProductsProfile, profileProducts } from '../tensor/products/profile-products.js';
 import { mostExactOf } from '../tensor/speed-choice.js';
@@ -50,7 +50,8 @@ export async function chooseTrainingStep(
   const weightType = best?.weightType ?? (training.weightType === 'auto' ? 'f32' : training.weightType);
   const type = PRODUCT_TYPES[weightType];
   // oneDNN reads the same copy of a matrix in both directions.
-  const weights = { forward: type, transposed: products.provider === 'ggml' ? type : undefined };
+  const transposed = products.provider === 'ggml' ? type : undefined;
+  const weights = { forward: type, transposed, spacesRows: readsByColumn(products) };
   const version = products.provider === 'oneDNN' && profile.oneDnn !== undefined ? { productsVersion: profile.oneDnn } : {};
   return { step: 'replica', products, ...version, workers: training.workers || backend.threads, weightType, weights };
 }

@@ -1,9 +1,11 @@
 import { CartridgesError } from '../core/errors.js';
 import { inSlices } from '../core/slices.js';
+import { GgmlType } from '../native/ggml.js';
 import type { GgmlBuffer, GgmlBufferType, GgmlContext, GgmlTensor } from '../native/handles.js';
 import { callAsync, viewMemory } from '../native/koffi.js';
-import { dataAddress } from '../native/tensor-fields.js';
+import { dataAddress, setStrides } from '../native/tensor-fields.js';
 import type { Backend } from './backend.js';
+import { spacedRowBytes } from './row-spacing.js';
 import { elementCount, type Shape, shapeOf } from './shape.js';
 
 /** A tensor that outlives a computation: a weight, an input, a parameter. */
@@ -12,6 +14,8 @@ export interface StoredTensor {
   readonly shape: Shape;
   /** `enum ggml_type` */
   readonly type: number;
+  /** Distance of its rows in memory, where they have gaps. */
+  readonly rowBytes?: number;
 }
 
 /**
@@ -35,6 +39,15 @@ export class TensorStore {
   declare(type: number, ...dimensions: number[]): StoredTensor {
     const shape = shapeOf(dimensions);
     return { handle: this.#backend.engine.ggml.ggml_new_tensor_4d(this.#context, type, ...shape), shape, type };
+  }
+
+  /** Declares an F32 matrix with rows as far apart as {@link spacedRowBytes} says. It is written by its {@link hostMemory}. */
+  declareSpaced(columns: number, rows: number): StoredTensor {
+    const tensor = this.declare(GgmlType.F32, columns, rows);
+    const valueBytes = Float32Array.BYTES_PER_ELEMENT;
+    const rowBytes = spacedRowBytes(columns * valueBytes);
+    setStrides(tensor.handle, [valueBytes, rowBytes, rowBytes * rows, rowBytes * rows]);
+    return { ...tensor, rowBytes };
   }
 
   /** Gives every declared tensor memory. Throws `OUT_OF_MEMORY` naming `what`. */
@@ -61,8 +74,10 @@ export class TensorStore {
     const { ggml } = this.#backend.engine;
     if (!this.#buffer || !ggml.ggml_backend_buffer_is_host(this.#buffer)) return undefined;
     const [rowLength, ...rest] = tensor.shape;
-    const bytes = rest.reduce((product, extent) => product * extent, Number(ggml.ggml_row_size(tensor.type, rowLength)));
-    return new Uint8Array(viewMemory(dataAddress(tensor.handle), bytes));
+    const rows = rest.reduce((product, extent) => product * extent);
+    const rowSize = Number(ggml.ggml_row_size(tensor.type, rowLength));
+    const { rowBytes = rowSize } = tensor;
+    return new Uint8Array(viewMemory(dataAddress(tensor.handle), rowBytes * (rows - 1) + rowSize));
   }
 
   /** Fills `target` from the byte number `firstByte` of the tensor on. */

@@ -1,6 +1,6 @@
 import { CartridgesError } from '../../core/errors.js';
 import type { GgmlThread } from '../ggml-thread.js';
-import { PointedGraph, type PointedGraphBuilder } from '../pointed-graph.js';
+import { type Placement, PointedGraph, type PointedGraphBuilder } from '../pointed-graph.js';
 import { addGatedBackward, addNorm, addNormBackward, addRowDots } from './ggml-elements.js';
 import { A, addMatmul, addOffsetMatmul, B, GGML_TYPES, placed, ScratchProduct } from './ggml-matmul.js';
 import {
@@ -11,6 +11,7 @@ import {
   type Layout,
   type LinearKernel,
   type NormShape,
+  OPERAND_BYTES,
   type OperandType,
   type Products,
 } from './products.js';
@@ -35,14 +36,14 @@ export class GgmlProducts implements Products {
     return this.#scratch.byteLength;
   }
 
-  linear({ inputs, outputs, type }: FrozenShape, tokens: number): LinearKernel {
-    const product = this.#frozenProduct(inputs, outputs, type, tokens, false);
+  linear({ inputs, outputs, type, rowBytes }: FrozenShape, tokens: number): LinearKernel {
+    const product = this.#frozenProduct(inputs, outputs, { type, ...spaced(rowBytes, outputs) }, tokens, false);
     return ({ address }, x, y) => product(x, address, y);
   }
 
   linearBackward({ inputs, outputs, transposedType }: FrozenShape, tokens: number, accumulate = false): LinearKernel {
     if (transposedType === undefined) throw withoutTransposed();
-    const product = this.#frozenProduct(outputs, inputs, transposedType, tokens, accumulate);
+    const product = this.#frozenProduct(outputs, inputs, { type: transposedType }, tokens, accumulate);
     return ({ transposedAddress }, dy, dx) => {
       if (transposedAddress === undefined) throw withoutTransposed();
       product(dy, transposedAddress, dx);
@@ -110,11 +111,11 @@ export class GgmlProducts implements Products {
   }
 
   /** y [tokens, outputs] = x · Wᵀ for W [outputs, inputs] of any ggml type. Addresses: x, W, y. */
-  #frozenProduct(inputs: number, outputs: number, type: number, tokens: number, accumulate: boolean): Kernel {
+  #frozenProduct(inputs: number, outputs: number, placement: Placement, tokens: number, accumulate: boolean): Kernel {
     const y = dense([tokens, outputs]);
     return this.#kernelWithScratch(y, (builder) => {
       const x = builder.input(A, [inputs, tokens], { type: GGML_TYPES[this.operandType] });
-      const weight = builder.input(B, [inputs, outputs], { type });
+      const weight = builder.input(B, [inputs, outputs], placement);
       const product = new ScratchProduct(builder);
       product.store(builder.ggml.ggml_mul_mat(builder.context, weight, x), y, accumulate);
       return product.scratchBytes;
@@ -140,6 +141,11 @@ export class GgmlProducts implements Products {
     this.#scratch.reserve(scratchBytes);
     return (a, b, c, offsets = 0n, factors = 0n) => graph.run(a!, b!, c!, offsets, factors, this.#scratch.address);
   }
+}
+
+/** How rows lie in f32 that have gaps. */
+function spaced(rowBytes: number | undefined, rows: number): Placement {
+  return rowBytes === undefined ? {} : { strides: [OPERAND_BYTES.f32, rowBytes, rowBytes * rows, rowBytes * rows] };
 }
 
 function withoutTransposed(): CartridgesError {

@@ -43,20 +43,21 @@ export class OneDnnProducts implements Products {
   }
 
   linear(shape: FrozenShape, tokens: number): LinearKernel {
-    const { inputs, outputs } = this.#checked(shape);
-    const weight: Layout = { dimensions: [inputs, outputs], strides: [1, inputs], type: this.operandType };
+    const { inputs, outputs, rowValues } = this.#checked(shape);
+    const weight: Layout = { dimensions: [inputs, outputs], strides: [1, rowValues], type: this.operandType };
     const product = this.matmul(dense([tokens, inputs], this.operandType), weight, dense([tokens, outputs]));
     return ({ address }, x, y) => product(x, address, y);
   }
 
   linearBackward(shape: FrozenShape, tokens: number, accumulate = false): LinearKernel {
-    const { inputs, outputs } = this.#checked(shape);
-    const valueBytes = OPERAND_BYTES[this.operandType];
+    const { inputs, outputs, rowValues } = this.#checked(shape);
+    const type = this.operandType;
+    const valueBytes = OPERAND_BYTES[type];
     const parts = partsOf(outputs).map(({ start, length }) => {
-      const gradient = { dimensions: [tokens, length], strides: [outputs, 1], type: this.operandType };
-      const weight = dense([length, inputs], this.operandType);
+      const gradient = { dimensions: [tokens, length], strides: [outputs, 1], type };
+      const weight = { dimensions: [length, inputs], strides: [rowValues, 1], type };
       const product = this.matmul(gradient, weight, dense([tokens, inputs]), accumulate || start > 0);
-      return { product, gradientBytes: BigInt(start * valueBytes), weightBytes: BigInt(start * inputs * valueBytes) };
+      return { product, gradientBytes: BigInt(start * valueBytes), weightBytes: BigInt(start * rowValues * valueBytes) };
     });
     return ({ address }, dy, dx) => {
       for (const { product, gradientBytes, weightBytes } of parts) product(dy + gradientBytes, address + weightBytes, dx);
@@ -120,8 +121,11 @@ export class OneDnnProducts implements Products {
     this.#kernels.dispose();
   }
 
-  #checked(shape: FrozenShape): FrozenShape {
-    if (shape.type === WEIGHT_TYPES[this.operandType]) return shape;
+  /** With the distance of the rows in values. */
+  #checked(shape: FrozenShape): FrozenShape & { rowValues: number } {
+    const { inputs, type, rowBytes } = shape;
+    const rowValues = rowBytes === undefined ? inputs : rowBytes / OPERAND_BYTES[this.operandType];
+    if (type === WEIGHT_TYPES[this.operandType]) return { ...shape, rowValues };
     throw new CartridgesError('INTERNAL', `the weights were loaded in another type than ${this.operandType}`);
   }
 }

@@ -9,6 +9,11 @@ export type ProductsChoice =
   | { provider: 'ggml'; operandType: OperandType }
   | { provider: 'oneDNN'; operandType: OperandType; path: string };
 
+/** Whether it reads f32 matrices column by column where they lie, and wants their rows spaced for that. */
+export function readsByColumn({ provider, operandType }: ProductsChoice): boolean {
+  return provider === 'oneDNN' && operandType === 'f32';
+}
+
 /** Opens the chosen provider for the calling thread. */
 export function openProducts(choice: ProductsChoice, thread: GgmlThread): Products {
   if (choice.provider === 'ggml') return new GgmlProducts(thread, choice.operandType);

@@ -8,9 +8,10 @@ import { blockSignals } from '../../native/signals.js';
 import { quantize } from '../../native/tensor-types.js';
 import type { GgmlThread } from '../ggml-thread.js';
 import { floatsAt, NativeMemory } from '../native-memory.js';
+import { spacedRowBytes } from '../row-spacing.js';
 import { measuredTokens } from '../speed-choice.js';
-import { openProducts, type ProductsChoice } from './open-products.js';
-import { dense, type FrozenOperand, type LinearKernel, type Products } from './products.js';
+import { openProducts, type ProductsChoice, readsByColumn } from './open-products.js';
+import { dense, type FrozenOperand, type FrozenShape, type LinearKernel, OPERAND_BYTES, type Products } from './products.js';
 
 /** Types of frozen weights that a provider may multiply. */
 export const WEIGHT_TYPES = { f32: GgmlType.F32, f16: GgmlType.F16, bf16: GgmlType.BF16 } as const;
@@ -50,24 +51,27 @@ export class ProductTrial {
   /** Throws `ENGINE_FAILURE` when the provider cannot multiply this type, does it in reference code, or gets it wrong. */
   constructor(engine: Engine, candidate: ProductCandidate, inputs: number, outputs: number) {
     const tokens = measuredTokens(inputs, outputs);
-    const counts = { weights: inputs * outputs, activations: tokens * Math.max(inputs, outputs) };
+    const activationCount = tokens * Math.max(inputs, outputs);
     const type = WEIGHT_TYPES[candidate.weightType];
-    const shape = { inputs, outputs, type, transposedType: type };
+    const rowSize = Number(engine.ggml.ggml_row_size(type, inputs));
+    const rowBytes = readsByColumn(candidate.products) ? spacedRowBytes(rowSize) : undefined;
+    const shape = { inputs, outputs, type, transposedType: type, rowBytes };
+    const [weightBytes, activationBytes] = [(rowBytes ?? rowSize) * outputs, activationCount * OPERAND_BYTES.f32];
     this.#candidate = candidate;
     this.#operations = 4 * inputs * outputs * tokens;
     try {
-      const thread = this.#openThread(engine, 4 * (counts.weights + 3 * counts.activations));
+      const thread = this.#openThread(engine, weightBytes + 3 * activationBytes);
       const weight = thread.address;
       // A measurement reads the same values in both directions: their order does not change the speed.
       this.#weight = { address: weight, transposedAddress: weight };
-      this.#x = weight + BigInt(4 * counts.weights);
-      this.#result = this.#x + BigInt(4 * counts.activations);
+      this.#x = weight + BigInt(weightBytes);
+      this.#result = this.#x + BigInt(activationBytes);
       this.#products = openProducts(candidate.products, thread);
       this.#releases.push(() => this.#products.dispose());
       this.#forward = this.#products.linear(shape, tokens);
       this.#backward = this.#products.linearBackward(shape, tokens);
       this.#refuseReferenceCode();
-      this.#refuseWrongProducts(engine, inputs, outputs, counts.activations);
+      this.#refuseWrongProducts(engine, shape, activationCount);
     } catch (error) {
       this.dispose();
       throw error;
@@ -109,12 +113,15 @@ export class ProductTrial {
   }
 
   /** Fills the factors, and compares the first outputs of the first token with plain arithmetic. */
-  #refuseWrongProducts(engine: Engine, inputs: number, outputs: number, activationCount: number): void {
+  #refuseWrongProducts(engine: Engine, { inputs, outputs, rowBytes }: FrozenShape, activationCount: number): void {
     const random = new Random(1);
     const draw = (count: number) => Float32Array.from({ length: count }, () => random.uniform() - 0.5);
     const [weights, activations] = [draw(inputs * outputs), draw(activationCount)];
     const stored = quantize(engine, WEIGHT_TYPES[this.#candidate.weightType], weights, inputs);
-    new Uint8Array(viewMemory(this.#weight.address, stored.byteLength)).set(stored);
+    const rowSize = stored.length / outputs;
+    const distance = rowBytes ?? rowSize;
+    const memory = new Uint8Array(viewMemory(this.#weight.address, distance * outputs));
+    for (let row = 0; row < outputs; row++) memory.set(stored.subarray(row * rowSize, (row + 1) * rowSize), row * distance);
     floatsAt(this.#result, activationCount).set(activations);
     this.#products.copy(dense([activationCount]), dense([activationCount], this.#products.operandType))(this.#result, this.#x);
     const allowSignals = blockSignals();

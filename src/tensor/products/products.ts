@@ -28,6 +28,8 @@ export interface FrozenShape {
   readonly type: number;
   /** `enum ggml_type` of the transposed copy. */
   readonly transposedType: number | undefined;
+  /** Distance of the rows in memory, where they have gaps; only weights in f32 have any. */
+  readonly rowBytes?: number | undefined;
 }
 
 /** A product with a frozen matrix: from the activations or gradients at one address to those at another. */

@@ -55,5 +55,5 @@ function operandOf({ weight, transposed }: FrozenMatrix): FrozenOperand {
 
 function shapeOf({ weight, transposed }: FrozenMatrix): FrozenShape {
   const [inputs, outputs] = weight.shape;
-  return { inputs, outputs, type: weight.type, transposedType: transposed?.type };
+  return { inputs, outputs, type: weight.type, transposedType: transposed?.type, rowBytes: weight.rowBytes };
 }
