@@ -23,6 +23,13 @@ const WEIGHT_TYPES: Readonly<Record<OperandType, number>> = { f32: GgmlType.F32,
  * ms in parts of 24,576 or fewer (256 rows of 576, bf16, Zen 5).
  */
 const LONGEST_SUM = 16_384;
+/**
+ * Most outputs that one product in f32 gives. The 49,152 of a vocabulary for 256 rows of 576 are made at 56 GFLOPS at once and at 72 in
+ * such parts, 3,072 of 1,024 at 69 and 76 (AVX2, Zen 3, one core).
+ */
+const WIDEST_RESULT = 1_024;
+/** Parts of a matrix begin at a multiple of so many values. */
+const PART_MULTIPLE = 64;
 
 /** Products by oneDNN. The same copy of a frozen matrix serves both directions, read with other strides. */
 export class OneDnnProducts implements Products {
@@ -44,16 +51,23 @@ export class OneDnnProducts implements Products {
 
   linear(shape: FrozenShape, tokens: number): LinearKernel {
     const { inputs, outputs, rowValues } = this.#checked(shape);
-    const weight: Layout = { dimensions: [inputs, outputs], strides: [1, rowValues], type: this.operandType };
-    const product = this.matmul(dense([tokens, inputs], this.operandType), weight, dense([tokens, outputs]));
-    return ({ address }, x, y) => product(x, address, y);
+    const type = this.operandType;
+    const parts = partsOf(outputs, type === 'f32' ? WIDEST_RESULT : outputs).map(({ start, length }) => {
+      const weight = { dimensions: [inputs, length], strides: [1, rowValues], type };
+      const product = this.matmul(dense([tokens, inputs], type), weight, { dimensions: [tokens, length], strides: [outputs, 1] });
+      const weightBytes = BigInt(start * rowValues * OPERAND_BYTES[type]);
+      return { product, weightBytes, resultBytes: BigInt(start * OPERAND_BYTES.f32) };
+    });
+    return ({ address }, x, y) => {
+      for (const { product, weightBytes, resultBytes } of parts) product(x, address + weightBytes, y + resultBytes);
+    };
   }
 
   linearBackward(shape: FrozenShape, tokens: number, accumulate = false): LinearKernel {
     const { inputs, outputs, rowValues } = this.#checked(shape);
     const type = this.operandType;
     const valueBytes = OPERAND_BYTES[type];
-    const parts = partsOf(outputs).map(({ start, length }) => {
+    const parts = partsOf(outputs, LONGEST_SUM).map(({ start, length }) => {
       const gradient = { dimensions: [tokens, length], strides: [outputs, 1], type };
       const weight = { dimensions: [length, inputs], strides: [rowValues, 1], type };
       const product = this.matmul(gradient, weight, dense([tokens, inputs]), accumulate || start > 0);
@@ -131,11 +145,11 @@ export class OneDnnProducts implements Products {
 }
 
 /** Parts of about the same length, as few as there can be. */
-function partsOf(outputs: number): { start: number; length: number }[] {
-  const longest = Math.ceil(outputs / Math.ceil(outputs / LONGEST_SUM));
+function partsOf(outputs: number, longest: number): { start: number; length: number }[] {
   const count = Math.ceil(outputs / longest);
-  return Array.from({ length: count }, (_, index) => {
-    const start = index * longest;
-    return { start, length: Math.min(longest, outputs - start) };
+  const length = Math.ceil(outputs / count / PART_MULTIPLE) * PART_MULTIPLE;
+  return Array.from({ length: Math.ceil(outputs / length) }, (_, index) => {
+    const start = index * length;
+    return { start, length: Math.min(length, outputs - start) };
   });
 }

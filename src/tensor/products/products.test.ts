@@ -283,6 +283,20 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     );
   });
 
+  test('the forward product of many outputs', () => {
+    const [tokens, inputs, outputs] = [3, 5, 2_501];
+    fillExactly(leftValues, 21, type);
+    fillExactly(rightValues, 22, type);
+    store(leftValues, a, type);
+    store(rightValues, b, type);
+    const shape = { inputs, outputs, type: weightType, transposedType: undefined };
+    provider.linear(shape, tokens)({ address: b, transposedAddress: undefined }, a, c);
+    const weight = { dimensions: [inputs, outputs], strides: [1, inputs] };
+    for (const [offset, value] of multiplied(dense([tokens, inputs]), weight, dense([tokens, outputs]), false)) {
+      expect(cValues[offset]).toBeCloseTo(value, 3);
+    }
+  });
+
   test('the backward product of as many outputs as a vocabulary has', () => {
     const [tokens, inputs, outputs] = [2, 1, 20_001];
     fillExactly(leftValues, 7, type);
