@@ -3,7 +3,11 @@ const [LEAST_SUM, MOST_SUM] = [1e-30, 1e30];
 
 /** Whether the sums of weights tell everything: none overflowed, and none lost its digits. */
 export function areKnown(sums: Float32Array): boolean {
-  return sums.every((sum) => sum > LEAST_SUM && sum < MOST_SUM);
+  for (let index = 0; index < sums.length; index++) {
+    const sum = sums[index]!;
+    if (!(sum > LEAST_SUM && sum < MOST_SUM)) return false;
+  }
+  return true;
 }
 
 /** Adds the logarithms of some sums to values from `at` on. */

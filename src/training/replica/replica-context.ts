@@ -53,7 +53,7 @@ export class ReplicaContext {
   }
 
   /** Native code that is timed as the kernels of this context are. */
-  timed<Arguments extends readonly unknown[]>(run: (...args: Arguments) => void): (...args: Arguments) => void {
+  timed<Arguments extends readonly unknown[], Result>(run: (...args: Arguments) => Result): (...args: Arguments) => Result {
     const { clock } = this.#parts;
     return clock ? clock.time(this.#kind, run) : run;
   }

@@ -8,9 +8,9 @@ import { openGgml } from '../../native/open-ggml.js';
 import { blockSignals } from '../../native/signals.js';
 import type { AdamUpdate } from '../../tensor/adam.js';
 import { AdamKernel } from '../../tensor/adam-kernel.js';
+import { GradientSum } from '../../tensor/gradient-sum.js';
 import { openProducts } from '../../tensor/products/open-products.js';
 import { dense, type Kernel, type Products } from '../../tensor/products/products.js';
-import { addSquares, addTo } from '../../tensor/sums.js';
 import { Arena } from './arena.js';
 import type { HeadSquares, Requests, WorkerStart } from './protocol.js';
 import { Replica } from './replica.js';
@@ -33,8 +33,11 @@ class ReplicaWorker implements RequestHandler<Requests> {
   readonly #cartridge: SharedCartridge;
   readonly #share: readonly number[];
   readonly #replica: Replica;
-  /** There is none where no value is trained. */
+  /** There is neither where no value is trained. */
   readonly #adam: AdamKernel | undefined;
+  readonly #gradientSum: GradientSum | undefined;
+  /** Adds the gradients of all workers into the first one's; gives the sum of the squares. */
+  readonly #sumGradients: (head: number) => number;
   readonly #updateHead: (head: number, update: AdamUpdate) => void;
   readonly #copyOperand: Kernel | undefined;
   readonly #embeddingFile: number;
@@ -56,7 +59,10 @@ class ReplicaWorker implements RequestHandler<Requests> {
       model.layers.map((_, layer) => this.#cartridge.prefixOf(layer, index)),
     );
     const { valuesPerHead, frozenValues } = this.#cartridge;
-    this.#adam = valuesPerHead > frozenValues ? new AdamKernel(thread, valuesPerHead - frozenValues) : undefined;
+    const trained = valuesPerHead - frozenValues;
+    this.#adam = trained > 0 ? new AdamKernel(thread, trained) : undefined;
+    this.#gradientSum = trained > 0 ? new GradientSum(thread, trained) : undefined;
+    this.#sumGradients = context.timed((head) => this.#gradientSum?.run(this.#cartridge.gradientsOf(head)) ?? 0);
     this.#updateHead = context.timed((head, update) => this.#adam?.run(this.#cartridge.trainedOf(head), update));
     const head = [valuesPerHead];
     const { operandType } = context.products;
@@ -71,6 +77,7 @@ class ReplicaWorker implements RequestHandler<Requests> {
 
   dispose(): void {
     this.#adam?.dispose();
+    this.#gradientSum?.dispose();
     this.#replica.dispose();
   }
 
@@ -95,16 +102,11 @@ class ReplicaWorker implements RequestHandler<Requests> {
     return this.#replica.run(unit, embeddings, wantsGradient);
   }
 
-  /** Adds the gradients of all workers into the first one's, in their order. */
+  /** The gradients of all workers into the first one's. */
   #reduce(head: number): number {
-    const { gradients } = this.#cartridge.rows[head]!;
-    const [sum, ...others] = gradients as [Float32Array, ...Float32Array[]];
-    for (const part of others) {
-      addTo(sum, part);
-      part.fill(0);
-    }
-    sum.fill(0, 0, this.#cartridge.frozenValues);
-    return addSquares(0, sum);
+    const squares = this.#sumGradients(head);
+    for (const part of this.#cartridge.rows[head]!.gradients.slice(1)) part.fill(0);
+    return squares;
   }
 
   #reduceShare(): HeadSquares[] {

@@ -70,13 +70,19 @@ export class SharedCartridge {
   /** What an update of a head's rows works on: their trained values, and the gradient of the first worker. */
   trainedOf(index: number): AdamAddresses {
     const { values, first, second, gradients } = this.#addresses;
-    const distance = BigInt((index * this.valuesPerHead + this.frozenValues) * Float32Array.BYTES_PER_ELEMENT);
+    const distance = this.#distanceOfTrained(index);
     return {
       values: values + distance,
       gradient: gradients[0]! + distance,
       first: first + distance,
       second: second + distance,
     };
+  }
+
+  /** The gradients of a head's trained values, one for each worker. */
+  gradientsOf(index: number): bigint[] {
+    const distance = this.#distanceOfTrained(index);
+    return this.#addresses.gradients.map((address) => address + distance);
   }
 
   get valuesPerHead(): number {
@@ -132,6 +138,10 @@ export class SharedCartridge {
       }
     };
     await inSlices(heads, work, headDimension);
+  }
+
+  #distanceOfTrained(index: number): bigint {
+    return BigInt((index * this.valuesPerHead + this.frozenValues) * Float32Array.BYTES_PER_ELEMENT);
   }
 
   #firstValue(kind: number, layer: number): number {

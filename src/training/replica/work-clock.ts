@@ -12,11 +12,12 @@ const NO_TIMES: Readonly<WorkTimes> = { linear: 0, attention: 0, rest: 0, busy: 
 export class WorkClock {
   #times = { ...NO_TIMES };
 
-  time<Arguments extends readonly unknown[]>(kind: WorkKind, kernel: (...args: Arguments) => void) {
-    return (...args: Arguments): void => {
+  time<Arguments extends readonly unknown[], Result>(kind: WorkKind, kernel: (...args: Arguments) => Result) {
+    return (...args: Arguments): Result => {
       const start = performance.now();
-      kernel(...args);
+      const result = kernel(...args);
       this.#times[kind] += performance.now() - start;
+      return result;
     };
   }
 
