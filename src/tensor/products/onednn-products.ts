@@ -52,9 +52,13 @@ export class OneDnnProducts implements Products {
   linear(shape: FrozenShape, tokens: number): LinearKernel {
     const { inputs, outputs, rowValues } = this.#checked(shape);
     const type = this.operandType;
+    // A vocabulary has many parts, all but the last of one length.
+    const products = new Map<number, Kernel>();
     const parts = partsOf(outputs, type === 'f32' ? WIDEST_RESULT : outputs).map(({ start, length }) => {
       const weight = { dimensions: [inputs, length], strides: [1, rowValues], type };
-      const product = this.matmul(dense([tokens, inputs], type), weight, { dimensions: [tokens, length], strides: [outputs, 1] });
+      const result = { dimensions: [tokens, length], strides: [outputs, 1] };
+      const product = products.get(length) ?? this.matmul(dense([tokens, inputs], type), weight, result);
+      products.set(length, product);
       const weightBytes = BigInt(start * rowValues * OPERAND_BYTES[type]);
       return { product, weightBytes, resultBytes: BigInt(start * OPERAND_BYTES.f32) };
     });

@@ -33,6 +33,8 @@ export interface ProviderSpeed extends ProductCandidate {
 /** Of a value of the product, against plain arithmetic: bf16 rounds factors to eight bits. */
 const LARGEST_ERROR = 0.05;
 const CHECKED_OUTPUTS = 4;
+/** Of activations in memory, in bytes. */
+const ALIGNMENT = 64;
 
 /** A linear layer of random weights by one provider, ready to be measured. */
 export class ProductTrial {
@@ -56,7 +58,8 @@ export class ProductTrial {
     const rowSize = Number(engine.ggml.ggml_row_size(type, inputs));
     const rowBytes = readsByColumn(candidate.products) ? spacedRowBytes(rowSize) : undefined;
     const shape = { inputs, outputs, type, transposedType: type, rowBytes };
-    const [weightBytes, activationBytes] = [(rowBytes ?? rowSize) * outputs, activationCount * OPERAND_BYTES.f32];
+    const weightBytes = Math.ceil(((rowBytes ?? rowSize) * outputs) / ALIGNMENT) * ALIGNMENT;
+    const activationBytes = activationCount * OPERAND_BYTES.f32;
     this.#candidate = candidate;
     this.#operations = 4 * inputs * outputs * tokens;
     try {
