@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../native/engine.js';
 import { quantize } from '../native/tensor-types.js';
+import { writeRows } from '../tensor/row-spacing.js';
 import type { StoredTensor, TensorStore } from '../tensor/tensor-store.js';
 import type { WeightReader } from './weight-reader.js';
 
@@ -29,7 +30,7 @@ export async function loadTensor(engine: Engine, reader: WeightReader, { name, t
     const bytes = await readPart(engine, reader, name, tensor.type, part, isTransposed);
     if (!memory) store.write(tensor, bytes);
     else if (isTransposed) writeColumns(memory, bytes, part);
-    else writeRows(memory, bytes, part, tensor.rowBytes);
+    else writeRows(memory, bytes, count, tensor.rowBytes, first);
     // Converting takes a while: let the event loop breathe.
     await setImmediate();
   }
@@ -55,14 +56,6 @@ async function readPart(
   const values = await reader.readFloats(name, first, count);
   if (!isTransposed) return quantize(engine, type, values, rowLength);
   return quantize(engine, type, transpose(values, count, rowLength), count);
-}
-
-/** `bytes` has the rows without the gaps that they may have in the matrix. */
-function writeRows(memory: Uint8Array, bytes: Uint8Array, { first, count }: Part, rowBytes = bytes.length / count): void {
-  const rowSize = bytes.length / count;
-  for (let row = 0; row < count; row++) {
-    memory.set(bytes.subarray(row * rowSize, (row + 1) * rowSize), (first + row) * rowBytes);
-  }
 }
 
 /** Rows of the matrix are columns of the transposed one: `bytes` has a piece for each of its rows. */

@@ -1,27 +1,21 @@
 import { afterAll, expect, test } from 'vitest';
+import { openKernelThread } from '../../test/support/kernel-thread.js';
 import { updatePlainly } from '../../test/support/plain-adam.js';
-import { createBackend } from '../native/devices.js';
 import { DEFAULT_ADAM } from './adam.js';
 import { AdamKernel } from './adam-kernel.js';
-import { Backend } from './backend.js';
-import { floatsAt, NativeMemory } from './native-memory.js';
+import { floatsAt } from './native-memory.js';
 
 const COUNT = 1003;
 const PART_BYTES = 4096;
-const backend = new Backend({ device: 'cpu', threads: 1 });
-const { ggml } = backend.engine;
-const memory = new NativeMemory(ggml, backend.handle, 4 * PART_BYTES, 'a test');
-const thread = { ggml, backend: createBackend(backend.engine, backend.device, 1), buffer: memory.buffer };
+const { thread, address, dispose } = openKernelThread(4 * PART_BYTES);
 const kernel = new AdamKernel(thread, COUNT);
 afterAll(() => {
   kernel.dispose();
-  ggml.ggml_backend_free(thread.backend);
-  memory.dispose();
-  backend.dispose();
+  dispose();
 });
 
 test('updates as the plain definition does, over many steps', () => {
-  const [values, gradient, first, second] = [0n, 1n, 2n, 3n].map((part) => memory.address + part * BigInt(PART_BYTES)) as [
+  const [values, gradient, first, second] = [0n, 1n, 2n, 3n].map((part) => address + part * BigInt(PART_BYTES)) as [
     bigint,
     bigint,
     bigint,

@@ -10,3 +10,11 @@ const CACHE_LINE_BYTES = 64;
 export function spacedRowBytes(rowBytes: number): number {
   return rowBytes % CROWDING_BYTES === 0 ? rowBytes + CACHE_LINE_BYTES : rowBytes;
 }
+
+/** Puts `count` rows without gaps into memory where rows may lie apart, from the row `first` on. */
+export function writeRows(memory: Uint8Array, rows: Uint8Array, count: number, distanceBytes?: number, first = 0): void {
+  const rowBytes = rows.length / count;
+  for (let row = 0; row < count; row++) {
+    memory.set(rows.subarray(row * rowBytes, (row + 1) * rowBytes), (first + row) * (distanceBytes ?? rowBytes));
+  }
+}

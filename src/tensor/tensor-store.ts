@@ -14,7 +14,7 @@ export interface StoredTensor {
   readonly shape: Shape;
   /** `enum ggml_type` */
   readonly type: number;
-  /** Distance of its rows in memory, where they have gaps. */
+  /** Distance of its rows in memory, where they may have gaps. */
   readonly rowBytes?: number;
 }
 

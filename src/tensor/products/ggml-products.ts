@@ -37,7 +37,9 @@ export class GgmlProducts implements Products {
   }
 
   linear({ inputs, outputs, type, rowBytes }: FrozenShape, tokens: number): LinearKernel {
-    const product = this.#frozenProduct(inputs, outputs, { type, ...spaced(rowBytes, outputs) }, tokens, false);
+    const spaced = (distance: number) => placed({ dimensions: [outputs, inputs], strides: [distance, 1] }).placement;
+    const placement = rowBytes === undefined ? { type } : spaced(rowBytes / OPERAND_BYTES.f32);
+    const product = this.#frozenProduct(inputs, outputs, placement, tokens, false);
     return ({ address }, x, y) => product(x, address, y);
   }
 
@@ -141,11 +143,6 @@ export class GgmlProducts implements Products {
     this.#scratch.reserve(scratchBytes);
     return (a, b, c, offsets = 0n, factors = 0n) => graph.run(a!, b!, c!, offsets, factors, this.#scratch.address);
   }
-}
-
-/** How rows lie in f32 that have gaps. */
-function spaced(rowBytes: number | undefined, rows: number): Placement {
-  return rowBytes === undefined ? {} : { strides: [OPERAND_BYTES.f32, rowBytes, rowBytes * rows, rowBytes * rows] };
 }
 
 function withoutTransposed(): CartridgesError {

@@ -1,23 +1,19 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { createBackend } from '../../native/devices.js';
+import { openKernelThread } from '../../../test/support/kernel-thread.js';
 import { GgmlType } from '../../native/ggml.js';
 import { viewMemory } from '../../native/koffi.js';
 import { findOneDnn } from '../../native/onednn/library.js';
-import { Backend } from '../backend.js';
-import { floatsAt, NativeMemory } from '../native-memory.js';
+import { floatsAt } from '../native-memory.js';
 import { GgmlProducts } from './ggml-products.js';
 import { OneDnnProducts } from './onednn-products.js';
 import { ProductTrial } from './product-trial.js';
 import { dense, type Layout, OPERAND_BYTES, type OperandType, type Products } from './products.js';
 
-const backend = new Backend({ device: 'cpu', threads: 1 });
-const { ggml } = backend.engine;
 const VALUES = 1 << 16;
 const PARTS = 8;
-const memory = new NativeMemory(ggml, backend.handle, PARTS * VALUES * 4, 'a test');
-const thread = { ggml, backend: createBackend(backend.engine, backend.device, 1), buffer: memory.buffer };
-const parts = Array.from({ length: PARTS }, (_, part) => memory.address + BigInt(part * VALUES * 4));
+const { backend, thread, address, dispose } = openKernelThread(PARTS * VALUES * 4);
+const parts = Array.from({ length: PARTS }, (_, part) => address + BigInt(part * VALUES * 4));
 const [a, b, c, d, e, f, g, scratch] = parts as [bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint];
 const views = parts.map((address) => floatsAt(address, VALUES));
 const [aValues, bValues, cValues, dValues, eValues] = views as [
@@ -27,11 +23,7 @@ const [aValues, bValues, cValues, dValues, eValues] = views as [
   Float32Array,
   Float32Array,
 ];
-afterAll(() => {
-  ggml.ggml_backend_free(thread.backend);
-  memory.dispose();
-  backend.dispose();
-});
+afterAll(dispose);
 
 const search = findOneDnn();
 const oneDnn = search.state === 'found' ? search.library : undefined;
@@ -90,6 +82,14 @@ function store(values: Float32Array, address: bigint, type: OperandType): void {
   new Uint16Array(viewMemory(address, operands.byteLength)).set(operands);
 }
 
+/** Fills both factors of a product, and puts them at `a` and `b`. */
+function storeFactors(seed: number, type: OperandType): void {
+  fillExactly(leftValues, seed, type);
+  fillExactly(rightValues, seed + 1, type);
+  store(leftValues, a, type);
+  store(rightValues, b, type);
+}
+
 /** Compares operands in memory with what they should be: bf16 has eight bits, to the nearest. */
 function checkOperands(
   address: bigint,
@@ -132,6 +132,11 @@ function multiplied(left: Layout, right: Layout, result: Layout, accumulate: boo
       return [offsetOf(result, index), sum];
     }),
   );
+}
+
+/** Compares c with what {@link multiplied} gave. */
+function checkProducts(expected: Map<number, number>): void {
+  for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
 }
 
 /** A layout with its dimensions in any order in memory, and with gaps. `innermost` stays where it is asked for. */
@@ -183,7 +188,7 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
         const expected = multiplied(left, right, result, accumulate);
         const untouched = cValues.slice();
         provider.matmul({ ...left, type }, { ...right, type }, result, accumulate)(a, b, c);
-        for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+        checkProducts(expected);
         untouched.forEach((value, offset) => {
           if (!expected.has(offset) && cValues[offset] !== value) throw new Error(`wrote to offset ${offset}`);
         });
@@ -196,10 +201,7 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
     const [rows, columns, inner] = [21, 33, 64];
     const [left, right] = [dense([rows, inner], type), { dimensions: [inner, columns], strides: [1, inner], type }];
     const result = dense([rows, columns]);
-    fillExactly(leftValues, 12, type);
-    fillExactly(rightValues, 13, type);
-    store(leftValues, a, type);
-    store(rightValues, b, type);
+    storeFactors(12, type);
     fill(dValues, 14);
     fill(eValues, 15);
     const products = multiplied(left, right, result, false);
@@ -269,14 +271,12 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
         const layout = { dimensions: [inputs, outputs], strides: [1, distance] };
         const transposedLayout = { dimensions: [outputs, inputs], strides: [distance, 1] };
         provider.linear(shape, tokens)(weight, a, c);
-        for (const [offset, value] of multiplied(dense([tokens, inputs]), layout, dense([tokens, outputs]), false)) {
-          expect(cValues[offset]).toBeCloseTo(value, 3);
-        }
+        checkProducts(multiplied(dense([tokens, inputs]), layout, dense([tokens, outputs]), false));
         const [dy, dx] = [dense([tokens, outputs]), dense([tokens, inputs])];
         for (const accumulate of [false, true]) {
           const expected = multiplied(dy, transposedLayout, dx, accumulate);
           provider.linearBackward(shape, tokens, accumulate)(weight, a, c);
-          for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+          checkProducts(expected);
         }
       }),
       { numRuns: 40 },
@@ -285,16 +285,11 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
 
   test('the forward product of many outputs', () => {
     const [tokens, inputs, outputs] = [3, 5, 2_501];
-    fillExactly(leftValues, 21, type);
-    fillExactly(rightValues, 22, type);
-    store(leftValues, a, type);
-    store(rightValues, b, type);
+    storeFactors(21, type);
     const shape = { inputs, outputs, type: weightType, transposedType: undefined };
     provider.linear(shape, tokens)({ address: b, transposedAddress: undefined }, a, c);
     const weight = { dimensions: [inputs, outputs], strides: [1, inputs] };
-    for (const [offset, value] of multiplied(dense([tokens, inputs]), weight, dense([tokens, outputs]), false)) {
-      expect(cValues[offset]).toBeCloseTo(value, 3);
-    }
+    checkProducts(multiplied(dense([tokens, inputs]), weight, dense([tokens, outputs]), false));
   });
 
   test('the backward product of as many outputs as a vocabulary has', () => {
@@ -318,25 +313,19 @@ describe.each(providers)('products by $name', ({ create, operandType: type }) =>
 
   test('products of many columns', () => {
     const [queries, keys, scores] = [dense([16, 64], type), { dimensions: [64, 640], strides: [1, 64], type }, dense([16, 640])];
-    fillExactly(leftValues, 9, type);
-    fillExactly(rightValues, 10, type);
-    store(leftValues, a, type);
-    store(rightValues, b, type);
+    storeFactors(9, type);
     for (const accumulate of [false, true]) {
       fill(cValues, 11);
       const expected = multiplied(queries, keys, scores, accumulate);
       provider.matmul(queries, keys, scores, accumulate)(a, b, c);
-      for (const [offset, value] of expected) expect(cValues[offset]).toBeCloseTo(value, 3);
+      checkProducts(expected);
     }
   });
 
   test('scores of many keys, by the matrix unit where there is one', () => {
     const attention = create();
     const [keys, queries, scores] = [dense([640, 64], type), { dimensions: [64, 16], strides: [1, 64], type }, dense([640, 16])];
-    fillExactly(leftValues, 9, type);
-    fillExactly(rightValues, 10, type);
-    store(leftValues, a, type);
-    store(rightValues, b, type);
+    storeFactors(9, type);
     fill(dValues, 11);
     const expected = multiplied(keys, queries, scores, false);
     attention.offsetMatmul(keys, queries, scores)(a, b, c, d);

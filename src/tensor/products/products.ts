@@ -28,7 +28,7 @@ export interface FrozenShape {
   readonly type: number;
   /** `enum ggml_type` of the transposed copy. */
   readonly transposedType: number | undefined;
-  /** Distance of the rows in memory, where they have gaps; only weights in f32 have any. */
+  /** Distance of the rows in memory, where they may have gaps; only weights in f32 have it. */
   readonly rowBytes?: number | undefined;
 }
 
